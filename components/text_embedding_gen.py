@@ -1,0 +1,165 @@
+"""TextEmbeddingGen: the BERT embedding of every distinct item text, each text embedded once for each encoder.
+
+Embeddings are kept in a folder beside the artifacts under the encoder's fingerprint; a text that an earlier run has
+embedded is read from there.
+"""
+
+import hashlib
+import importlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import tfx.v1 as tfx
+from tfx.dsl.components.common.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.io import fileio
+from tfx.types.standard_artifacts import Examples
+
+from components.artifacts import DataBlessing, TextEmbeddings
+from components.data_gate import blessed_limits
+from components.examples import ReadSplit, decode_example, encode_example
+from components.row_rules import Limits, is_usable
+from schema import names
+
+TEXT_HASH = "text_hash"
+_NEW, _KNOWN = "new", "known"
+
+
+def item_text(row: dict[str, list[Any]]) -> str:
+    """What the encoder reads of a catalog row: its title, and its description where there is one."""
+    parts = [row[name][0].decode("utf-8", "replace") for name in (names.TITLE, names.DESCRIPTION) if name in row]
+    return ". ".join(parts)
+
+
+def text_hash(text: str) -> bytes:
+    """Key of a text: SHA-256 of its UTF-8."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+class Encode(beam.DoFn):
+    """Batches of (hash, text) to rows of hash and embedding. Loads the model once a worker.
+
+    Args:
+      encoder_fn: path of a function `(folder, max_tokens)` that returns an object with `encode(list of str)`.
+    """
+
+    def __init__(self, encoder_fn: str, folder: str, max_tokens: int):
+        self._arguments = (encoder_fn, folder, max_tokens)
+        self._encoder: Any = None
+
+    def setup(self) -> None:
+        encoder_fn, folder, max_tokens = self._arguments
+        module, function = encoder_fn.rsplit(".", 1)
+        self._encoder = getattr(importlib.import_module(module), function)(folder, max_tokens)
+
+    def process(self, batch: list[tuple[bytes, str]]) -> Iterator[dict[str, list[Any]]]:
+        vectors = self._encoder.encode([text for _, text in batch])
+        for (key, _), vector in zip(batch, vectors, strict=True):
+            yield {TEXT_HASH: [key], names.TEXT_EMBEDDING: vector.tolist()}
+
+
+def embed_texts(
+    texts: beam.PCollection, cached: beam.PCollection, encode: Encode, batch_size: int
+) -> tuple[beam.PCollection, beam.PCollection]:
+    """Embeds what the cache does not hold.
+
+    Args:
+      texts: item texts, with repetitions.
+      cached: rows that earlier runs wrote.
+
+    Returns:
+      (rows that were embedded now, rows that the cache had), both only for texts in `texts`.
+    """
+    joined = {
+        "texts": texts | "Key" >> beam.Map(lambda text: (text_hash(text), text)) | "Once" >> beam.Distinct(),
+        "cached": cached | "KeyCached" >> beam.Map(lambda row: (row[TEXT_HASH][0], row)),
+    } | beam.CoGroupByKey()
+    known = joined | "Known" >> beam.FlatMap(_known)
+    new = (
+        joined
+        | "Missing" >> beam.FlatMap(_missing)
+        | beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
+        | "Encode" >> beam.ParDo(encode)
+    )
+    return new, known
+
+
+def _known(element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[dict[str, list[Any]]]:
+    cached = list(element[1]["cached"])
+    if cached and list(element[1]["texts"]):
+        yield cached[0]
+
+
+def _missing(element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[bytes, str]]:
+    key, sides = element
+    if not list(sides["cached"]):
+        for text in sides["texts"]:
+            yield key, text
+
+
+def usable_catalog(row: dict[str, list[Any]], limits: Limits) -> bool:
+    """Whether a catalog row becomes an item."""
+    return is_usable(row, names.CATALOG, limits)
+
+
+@tfx.dsl.components.component(use_beam=True)
+def TextEmbeddingGen(
+    catalog: InputArtifact[Examples],
+    blessing: InputArtifact[DataBlessing],
+    text_embeddings: OutputArtifact[TextEmbeddings],
+    encoder_fn: Parameter[str],
+    encoder_folder: Parameter[str],
+    encoder_fingerprint: Parameter[str],
+    max_tokens: Parameter[int],
+    batch_size: Parameter[int],
+    cache_folder: Parameter[str],
+    code_version: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Writes one record for each distinct text of the catalog: `TEXT_HASH` and `names.TEXT_EMBEDDING`."""
+    cache = f"{cache_folder}/{encoder_fingerprint}"
+    with beam_pipeline as pipeline:
+        texts = (
+            pipeline
+            | ReadSplit(catalog, names.ALL_SPLIT)
+            | beam.Filter(usable_catalog, blessed_limits(blessing))
+            | beam.Map(item_text)
+        )
+        shards = sorted(fileio.glob(f"{cache}/*.gz"))
+        cached = pipeline | "Cache" >> ReadRows(shards)
+        new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens), batch_size)
+        for name, rows in ((_NEW, new), (_KNOWN, known)):
+            _ = (
+                rows
+                | f"EncodeRows[{name}]" >> beam.Map(encode_example)
+                | f"Write[{name}]"
+                >> beam.io.WriteToTFRecord(f"{text_embeddings.uri}/text_embeddings-{name}", file_name_suffix=".gz")
+            )
+    fileio.makedirs(cache)
+    for shard in fileio.glob(f"{text_embeddings.uri}/text_embeddings-{_NEW}*.gz"):
+        _add_to_cache(shard, cache)
+
+
+def _add_to_cache(shard: str, cache: str) -> None:
+    """Copies a shard under a name of its own; it carries the suffix that readers look for only when it is whole."""
+    name = f"{cache}/{uuid.uuid4().hex}"
+    fileio.copy(shard, f"{name}.partial")
+    fileio.rename(f"{name}.partial", f"{name}.gz")
+
+
+class ReadRows(beam.PTransform):
+    """Decoded rows of TFRecord files; none where there are no files."""
+
+    def __init__(self, files: list[str]):
+        super().__init__()
+        self._files = files
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        return pipeline | beam.Create(self._files) | beam.io.ReadAllFromTFRecord() | beam.Map(decode_example)
+
+
+def embedding_files(text_embeddings: TextEmbeddings) -> list[str]:
+    """The artifact's record files."""
+    return sorted(fileio.glob(os.path.join(text_embeddings.uri, "text_embeddings-*.gz")))

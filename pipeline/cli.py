@@ -1,0 +1,213 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration, 3 a gate said no.
+
+TensorFlow and TFX are imported by the commands that need them, so that `--help` answers at once.
+"""
+
+import datetime as dt
+import os
+import sys
+from collections import Counter
+from typing import Any
+
+# Before TensorFlow's first import, which commands make: its C++ notes are no news to a user.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from schema import names
+from schema.errors import GateRefused, HomefeedError, InputError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(package_name="homefeed")
+def homefeed() -> None:
+    """A personalised home feed from a behaviour log: validate, train, gate, push, serve."""
+
+
+@homefeed.group()
+def data() -> None:
+    """Writes a data set in homefeed's form: behaviors/ and catalog/.
+
+    Example: homefeed data sample --out shop
+    """
+
+
+def _day(_: Any, option: click.Parameter, value: str | None) -> dt.date | None:
+    try:
+        return dt.date.fromisoformat(value) if value else None
+    except ValueError as error:
+        raise click.BadParameter("a day is written YYYY-MM-DD", param=option) from error
+
+
+@data.command()
+@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
+@click.option("--events", default=60_000, type=click.IntRange(1), help="About how many rows.")
+@click.option("--users", default=1_500, type=click.IntRange(1))
+@click.option("--products", default=2_000, type=click.IntRange(1))
+@click.option("--days", default=56, type=click.IntRange(1))
+@click.option("--seed", default=1, type=int, help="The same seed gives the same files.")
+def sample(out: str, events: int, users: int, products: int, days: int, seed: int) -> None:
+    """A generated shop of any size.
+
+    Example: homefeed data sample --out shop --events 100000
+    """
+    from pipeline.data.sample import write_sample
+
+    _print_counts(write_sample(out, events, users, products, days, seed), out)
+
+
+@data.command("online-retail")
+@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
+@click.option("--archive", help="The publisher's zip; downloaded where none is given.")
+@click.option("--from", "start", callback=_day, help="First day that is written.")
+@click.option("--until", callback=_day, help="First day that is not written any more.")
+def online_retail(out: str, archive: str | None, start: dt.date | None, until: dt.date | None) -> None:
+    """UCI Online Retail: a year of a gift shop's sales, in daily folders.
+
+    Example: homefeed data online-retail --out retail --archive online-retail.zip
+    """
+    from pipeline.data.online_retail import write_online_retail
+
+    _print_counts(write_online_retail(out, archive, start, until), out)
+
+
+@data.command()
+@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
+@click.option("--archive", help="The publisher's zip; downloaded where none is given.")
+def movielens(out: str, archive: str | None) -> None:
+    """MovieLens ml-latest-small: ratings and tags of films.
+
+    Example: homefeed data movielens --out films
+    """
+    from pipeline.data.movielens import write_movielens
+
+    _print_counts(write_movielens(out, archive), out)
+
+
+@homefeed.command()
+@click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet).")
+@click.option("--catalog", required=True, help="Folder of the catalogue.")
+@click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models.")
+@click.option("--config", "config_file", help="YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
+def run(behaviors: str, catalog: str, workspace: str, config_file: str | None, assignments: tuple[str, ...]) -> None:
+    """Validates, trains, evaluates, and pushes what passes the gates.
+
+    Example: homefeed run --behaviors shop/behaviors --catalog shop/catalog --workspace w --set model.epochs=4
+    """
+    from pipeline.config import load_config
+
+    config = load_config(config_file, assignments)
+    from pipeline.local_runner import run_locally
+    from pipeline.outcome import print_outcome
+
+    outcome = run_locally(config, behaviors, catalog, workspace)
+    print_outcome(outcome, Console())
+    if outcome.pushed is None:
+        raise GateRefused(" ".join(outcome.refusals) or "a gate refused the model.")
+    click.echo(f"Pushed {outcome.pushed}. Serve it: homefeed serve --model_base_path={outcome.pushed.parent}")
+
+
+@homefeed.command()
+@click.option("--port", default=8500, help="gRPC.")
+@click.option("--rest_api_port", default=8501, help="REST.")
+@click.option("--model_name", default=names.MODEL_NAME)
+@click.option("--model_base_path", required=True, help="Folder of versions.")
+def serve(port: int, rest_api_port: int, model_name: str, model_base_path: str) -> None:
+    """Serves the newest version; the flags are tensorflow_model_server's.
+
+    Example: homefeed serve --port=8500 --rest_api_port=8501 --model_base_path=w/serving/homefeed
+    """
+    from serving.server import serve as serve_model
+
+    serve_model(model_name, model_base_path, port, rest_api_port)
+
+
+@homefeed.command()
+@click.argument("signature", type=click.Choice([names.RECOMMEND, names.SIMILAR_ITEMS, names.SEARCH]))
+@click.argument("what")
+@click.option("--address", default="grpc://localhost:8500", help="grpc://HOST:PORT or http://HOST:PORT.")
+@click.option("--model_name", default=names.MODEL_NAME)
+@click.option("--k", default=10, type=click.IntRange(1))
+@click.option("--history", default="", help="For recommend: item ids the user has met, newest first, with commas.")
+@click.option("--user", default="", help="For search: who searches.")
+@click.option("--diversity", default=0.0, type=click.FloatRange(0, 1), help="For recommend.")
+@click.option("--catalog", help="Folder of the catalogue, to print titles.")
+def query(
+    signature: str,
+    what: str,
+    address: str,
+    model_name: str,
+    k: int,
+    history: str,
+    user: str,
+    diversity: float,
+    catalog: str | None,
+) -> None:
+    """Asks a running server: recommend USER, similar_items ITEM, or search TEXT.
+
+    Example: homefeed query recommend U000007 --k 5 --catalog shop/catalog
+    """
+    from pipeline.tables import answer_table, read_titles
+    from serving.client import connect
+
+    inputs: dict[str, Any] = {names.K: [k]}
+    if signature == names.RECOMMEND:
+        inputs |= {names.USER_ID: [what], names.DIVERSITY: [diversity]}
+        if history:
+            inputs[names.HISTORY_ITEM_IDS] = [history.split(",")]
+    elif signature == names.SIMILAR_ITEMS:
+        inputs[names.ITEM_ID] = [what]
+    else:
+        inputs |= {names.QUERY: [what], names.USER_ID: [user]}
+    try:
+        client = connect(address, model_name)
+    except ValueError as error:
+        raise InputError(f"--address {error}.") from error
+    answer = client.predict(signature, inputs)
+    Console().print(answer_table(f"{signature} {what}", answer, read_titles(catalog) if catalog else {}))
+
+
+@homefeed.command()
+@click.option("--model", required=True, help="A version's folder, or the folder of versions.")
+@click.option("--users", required=True, help="File with one user id a line, or `all`.")
+@click.option("--k", default=20, type=click.IntRange(1))
+@click.option("--out", required=True, help="CSV file: user_id,item_id,rank,score.")
+@click.option("--include-seen", is_flag=True, help="Keep items that the user already had.")
+def recommend(model: str, users: str, k: int, out: str, include_seen: bool) -> None:
+    """Writes lists for many users, without a server.
+
+    Example: homefeed recommend --model w/serving/homefeed --users all --k 20 --out lists.csv
+    """
+    from pipeline.recommend import write_recommendations
+
+    rows = write_recommendations(model, users, k, out, include_seen)
+    click.echo(f"{out}: {rows} rows.")
+
+
+def _print_counts(counts: Counter[str], out: str) -> None:
+    table = Table("", "rows", title=out)
+    for label, count in sorted(counts.items()):
+        table.add_row(label, f"{count:,}")
+    Console().print(table)
+
+
+def main() -> None:
+    """Runs the command line; what a person can act on is one line on stderr."""
+    try:
+        homefeed(standalone_mode=False)
+    except HomefeedError as error:
+        click.echo(f"homefeed: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("homefeed: stopped.", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

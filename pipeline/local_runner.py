@@ -1,0 +1,140 @@
+"""Runs the DAG on this machine: one workspace folder, SQLite ML Metadata, TFX's LocalDagRunner."""
+
+import hashlib
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import tfx.v1 as tfx
+from rich.console import Console
+
+from pipeline.config import Config
+from pipeline.inputs import inspect_table
+from pipeline.outcome import Outcome, read_outcome
+from pipeline.pipeline import Places, build_pipeline
+from schema import errors, names
+from trainer.text_encoder import fingerprint, resolve_encoder
+
+_ROOT = Path(__file__).resolve().parent.parent
+_CODE = ("components", "schema", "trainer")
+_STEP = re.compile(r"Component (\S+) is (running|finished)\.")
+
+
+def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) -> Outcome:
+    """Runs the whole pipeline.
+
+    Args:
+      config: checked configuration.
+      behaviors, catalog: input folders.
+      workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite` and `serving/homefeed/VERSION/`.
+
+    Returns:
+      What the run did, whether or not it pushed.
+
+    Raises:
+      InputError: an input folder, the encoder or the workspace cannot be used; nothing was written.
+      GateRefused: DataGate blocked the data.
+    """
+    tables = [inspect_table(behaviors, names.BEHAVIORS), inspect_table(catalog, names.CATALOG)]
+    encoder = resolve_encoder(config.encoder.path)
+    root = Path(workspace).resolve()
+    with _locked(root):
+        places = Places(
+            pipeline_root=str(root / "artifacts"),
+            cache=str(root / "cache" / "text_embeddings"),
+            schemas=str(_ROOT / "schema"),
+            encoder=encoder,
+            encoder_fingerprint=fingerprint(encoder, config.encoder.max_tokens),
+            push=str(root / "serving" / names.MODEL_NAME),
+            code_version=_code_version(),
+        )
+        metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
+        dag = build_pipeline(config, tables[0], tables[1], places, metadata)
+        with _told(root):
+            try:
+                tfx.orchestration.LocalDagRunner().run(dag)
+            except Exception as error:
+                raise _as_ours(error) from error
+        return read_outcome(metadata)
+
+
+def _as_ours(error: BaseException) -> BaseException:
+    """The error of ours that TFX or Beam has wrapped, as an exception or only as text; else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, errors.HomefeedError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    found = re.search(r"schema\.errors\.(InputError|GateRefused): (.+)", str(error))
+    return getattr(errors, found[1])(found[2].split(" [while running")[0]) if found else error
+
+
+def _code_version() -> str:
+    """Fingerprint of the code that runs inside steps: TFX's cache goes by inputs and parameters alone."""
+    digest = hashlib.sha256()
+    for file in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Holds the workspace. Raises InputError where it cannot be written or another run holds it."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(root / ".lock")
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise errors.InputError(f"{root}: another run is using this workspace; wait for it, or give another one.") from error
+    except OSError as error:
+        raise errors.InputError(f"{root}: cannot be written ({error.strerror}); give another --workspace.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _told(root: Path) -> Iterator[None]:
+    """Everything goes to a log file in the workspace; the terminal gets a line a step and a line of progress."""
+    folder = root / "logs"
+    folder.mkdir(exist_ok=True)
+    path = folder / time.strftime("run-%Y%m%d-%H%M%S.log")
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    steps = _Steps(Console(file=sys.stderr, highlight=False))
+    root_logger = logging.getLogger()
+    before, level = root_logger.handlers[:], root_logger.level
+    root_logger.handlers[:] = [file, steps]
+    root_logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root_logger.handlers[:] = before
+        root_logger.setLevel(level)
+        file.close()
+
+
+class _Steps(logging.Handler):
+    """Tells which step runs, for how long it did, and what steps say of their progress."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console, self._started = console, time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        step = _STEP.fullmatch(message)
+        if step and step[2] == "running":
+            self._started = time.monotonic()
+            self._console.print(f"[bold]{step[1]}[/bold] …")
+        elif step:
+            self._console.print(f"  done in {time.monotonic() - self._started:.1f} s", style="dim")
+        elif record.name == "homefeed.progress":
+            self._console.print(f"  {message}", style="dim")
+

@@ -1,0 +1,108 @@
+"""What a run did, read from ML Metadata: steps, metrics against thresholds, blessings, the pushed version."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ml_metadata as mlmd
+import tensorflow_model_analysis as tfma
+from ml_metadata.proto import metadata_store_pb2
+from rich.console import Console
+from rich.table import Table
+
+from components.serving_validator import VERDICT
+
+_STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
+
+
+@dataclass
+class Outcome:
+    """Of one run.
+
+    Attributes:
+      steps: name -> (`ran` or `cached`, seconds), in order.
+      metrics: slice -> metric -> value; the slice of everybody is `all users`.
+      refusals: one sentence for each gate that said no; empty where the model was pushed.
+      pushed: the version's folder; None where nothing was pushed.
+    """
+
+    steps: dict[str, tuple[str, float]] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+    pushed: Path | None = None
+
+
+def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
+    """Reads the newest run of a metadata store."""
+    store = mlmd.MetadataStore(connection)
+    run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    types = {t.id: t.name for t in store.get_artifact_types()}
+    outcome, outputs = Outcome(), {}
+    for execution in sorted(store.get_executions_by_context(run.id), key=lambda e: e.id):
+        step = _node_of(store, execution.id)
+        seconds = (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
+        outcome.steps[step] = (_STATES.get(execution.last_known_state, "failed"), seconds)
+        events = store.get_events_by_execution_ids([execution.id])
+        made = [e.artifact_id for e in events if e.type == mlmd.proto.Event.OUTPUT]
+        for artifact in store.get_artifacts_by_id(made):
+            outputs[types[artifact.type_id]] = artifact
+    _read_evaluation(outcome, outputs["ModelEvaluation"])
+    _read_serving_check(outcome, outputs["InfraBlessing"])
+    pushed = outputs["PushedModel"].custom_properties
+    if pushed["pushed"].int_value == 1:
+        outcome.pushed = Path(pushed["pushed_destination"].string_value)
+    return outcome
+
+
+def _node_of(store: mlmd.MetadataStore, execution_id: int) -> str:
+    contexts = {c.type: c.name for c in store.get_contexts_by_execution(execution_id)}
+    return contexts["node"].rsplit(".", 1)[-1]
+
+
+def _read_evaluation(outcome: Outcome, evaluation: Any) -> None:
+    for key, metrics in tfma.load_eval_result(evaluation.uri).slicing_metrics:
+        name = ", ".join(f"{column} {value}" for column, value in key) or "all users"
+        values = metrics[""][""]
+        outcome.metrics[name] = {metric: value["doubleValue"] for metric, value in values.items() if "doubleValue" in value}
+    result = tfma.load_validation_result(evaluation.uri)
+    for by_slice in result.metric_validations_per_slice:
+        for failure in by_slice.failures:
+            where = ", ".join(f"{k.column} {k.bytes_value.decode()}" for k in by_slice.slice_key.single_slice_keys)
+            outcome.refusals.append(
+                f"the evaluation refused the model: {failure.metric_key.name} of {where or 'all users'} is "
+                f"{failure.metric_value.double_value.value:.4f}; {_asked(failure.metric_threshold)}."
+            )
+    if not result.validation_ok and not outcome.refusals:
+        missing = [str(s).replace("\n", " ") for s in result.missing_slices]
+        outcome.refusals.append(f"the evaluation refused the model: no held-out data in {missing or 'any slice'}.")
+
+
+def _asked(threshold: Any) -> str:
+    if threshold.HasField("value_threshold"):
+        return f"at least {threshold.value_threshold.lower_bound.value:g} is asked for"
+    return f"it may fall by {-threshold.change_threshold.relative.value:.0%} against the last pushed model"
+
+
+def _read_serving_check(outcome: Outcome, blessing: Any) -> None:
+    verdict = json.loads((Path(blessing.uri) / VERDICT).read_text())
+    outcome.refusals += [f"the serving check refused the model: {fault}" for fault in verdict["faults"]]
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """Shows the steps, the metrics and the verdict."""
+    steps = Table("step", "", "seconds", title="Steps")
+    for step, (state, seconds) in outcome.steps.items():
+        steps.add_row(step, state, "" if state == "cached" else f"{seconds:.1f}")
+    console.print(steps)
+    columns = sorted({metric for metrics in outcome.metrics.values() for metric in metrics}, key=_metric_order)
+    metrics = Table("held-out users", *columns, title="Evaluation (full catalogue, items already had left out)")
+    for name in sorted(outcome.metrics, key=lambda name: (name != "all users", name)):
+        row = outcome.metrics[name]
+        metrics.add_row(name, *(f"{row[c]:.0f}" if c == "example_count" else f"{row[c]:.4f}" for c in columns))
+    console.print(metrics)
+
+
+def _metric_order(name: str) -> tuple[str, int]:
+    stem, _, k = name.rpartition("_")
+    return (stem, int(k)) if k.isdecimal() else ("", 0)

@@ -1,0 +1,39 @@
+"""Answers as tables that a person likes to read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from components.table_example_gen import read_rows
+from pipeline.inputs import inspect_table
+from schema import names
+
+
+def read_titles(catalog: str) -> dict[str, str]:
+    """Item id -> title, of a catalogue's folder. Raises InputError where it cannot be read."""
+    table = inspect_table(catalog, names.CATALOG)
+    rows = (row for path in Path(table.base).glob(table.pattern) for row in read_rows(str(path), table.base, names.CATALOG))
+    return {
+        row[names.ITEM_ID][0].decode("utf-8", "replace"): row[names.TITLE][0].decode("utf-8", "replace")
+        for row in rows
+        if names.ITEM_ID in row and names.TITLE in row
+    }
+
+
+def answer_table(title: str, answer: Mapping[str, np.ndarray], titles: Mapping[str, str]) -> Table:
+    """The first row of a signature's answer: items, scores, and reasons where there are any."""
+    with_reasons = names.REASONS in answer
+    table = Table("", "item", *(["title"] if titles else []), "score", *(["because of"] if with_reasons else []), title=title)
+    for rank, item in enumerate(answer[names.ITEM_IDS][0]):
+        if not item:
+            continue
+        cells = [str(rank + 1), item.decode()]
+        cells += [titles.get(item.decode(), "")] if titles else []
+        cells.append(f"{answer[names.SCORES][0][rank]:.3f}")
+        if with_reasons:
+            kind, _, cause = answer[names.REASONS][0][rank].decode().partition(":")
+            cells.append(titles.get(cause, cause) if cause else kind)
+        table.add_row(*cells)
+    return table

@@ -1,0 +1,7 @@
+"""What every part shares: names, curated schemas, the model's contract, errors. Imports nothing of ours."""
+
+import os
+
+# TFRS, TFT and Model Garden are Keras 2 code: the switch has to be set before TensorFlow's first import, in every
+# process. All our packages import `schema`, so it is set here and nowhere else.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

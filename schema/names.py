@@ -1,0 +1,88 @@
+"""Names of columns, features, splits and signature tensors: one name for one thing, from storage to serving."""
+
+# --- Columns of the input tables -------------------------------------------------------------------------------------
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+EVENT = "event"
+TIMESTAMP = "timestamp"
+VALUE = "value"
+COMMENT = "comment"
+TITLE = "title"
+DESCRIPTION = "description"
+CATEGORY = "category"
+PRICE = "price"
+
+BEHAVIORS = "behaviors"
+CATALOG = "catalog"
+
+# Column -> type, in the order in which the adapters write them.
+COLUMNS: dict[str, dict[str, type]] = {
+    BEHAVIORS: {USER_ID: bytes, ITEM_ID: bytes, EVENT: bytes, TIMESTAMP: int, VALUE: float, COMMENT: bytes},
+    CATALOG: {ITEM_ID: bytes, TITLE: bytes, DESCRIPTION: bytes, CATEGORY: bytes, PRICE: float},
+}
+REQUIRED_COLUMNS = {BEHAVIORS: (USER_ID, ITEM_ID, EVENT, TIMESTAMP), CATALOG: (ITEM_ID, TITLE)}
+
+# Where a row came from (`2010-12-01/behaviors.csv:17`): ExampleGen adds it, so that a gate can name the row.
+SOURCE_ROW = "source_row"
+BROKEN_ROW = "broken_row"  # set where a line is not CSV of its file's header
+CATEGORY_SEPARATOR = "|"
+
+# --- Features of the interaction examples (InteractionGen's output, Transform's input) --------------------------------
+HISTORY_ITEM_IDS = "history_item_ids"
+HISTORY_EVENTS = "history_events"
+SEEN_ITEM_IDS = "seen_item_ids"
+TARGET_ITEM_IDS = "target_item_ids"
+WEIGHT = "weight"
+ACTIVITY = "activity"
+TRAIN_COUNT = "train_count"
+POPULARITY = "popularity"
+TEXT_EMBEDDING = "text_embedding"
+SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
+
+# --- Features that only Transform's output has ------------------------------------------------------------------------
+USER_INDEX = "user_index"
+ITEM_INDEX = "item_index"
+HISTORY_ITEMS = "history_items"
+HISTORY_EVENT_INDICES = "history_event_indices"
+SEEN_ITEMS = "seen_items"
+TARGET_ITEMS = "target_items"
+CATEGORY_INDICES = "category_indices"
+PRICE_SCALED = "price_scaled"
+
+# --- Splits ------------------------------------------------------------------------------------------------------------
+ALL_SPLIT = "all"  # of the two ExampleGens
+TRAIN_SPLIT = "train"  # one example for each target event before the cut
+EVAL_SPLIT = "eval"  # one example for each user with new items after the cut
+CATALOG_SPLIT = "catalog"  # one example for each item
+USERS_SPLIT = "users"  # one example for each user, as of the log's end: what serving knows of them
+TIMELINE_SPLIT = "timeline"  # one example: the moments at which popularity was taken
+TRAINER_SPLITS = (TRAIN_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
+
+# --- The SavedModel's contract: signatures and their tensors -----------------------------------------------------------
+RECOMMEND = "recommend"
+SIMILAR_ITEMS = "similar_items"
+SEARCH = "search"
+SCORE = "score"
+EMBED_QUERY = "embed_query"
+EMBED_ITEM = "embed_item"
+EVALUATE = "evaluate"
+SERVING_DEFAULT = "serving_default"  # the same function as RECOMMEND
+
+K = "k"
+EXCLUDE_ITEM_IDS = "exclude_item_ids"
+EXCLUDE_SEEN = "exclude_seen"
+DIVERSITY = "diversity"
+EXPLORATION = "exploration"
+SEED = "seed"
+QUERY = "query"
+EXAMPLES = "examples"
+ITEM_IDS = "item_ids"
+SCORES = "scores"
+REASONS = "reasons"
+PROPENSITIES = "propensities"
+EMBEDDING = "embedding"
+RANKS = "ranks"
+RELEVANT = "relevant"
+
+MODEL_NAME = "homefeed"
+PADDING = ""  # of string tensors: a slot that holds nothing

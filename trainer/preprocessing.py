@@ -1,0 +1,53 @@
+"""Transform's `preprocessing_fn`: the only feature code, the same graph in training and in serving."""
+
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from schema import names
+
+USER_VOCABULARY = "users"
+ITEM_VOCABULARY = "items"
+EVENT_VOCABULARY = "events"
+CATEGORY_VOCABULARY = "categories"
+
+_AS_THEY_ARE = (
+    names.ITEM_ID,
+    names.TITLE,
+    names.USER_ID,
+    names.TIMESTAMP,
+    names.WEIGHT,
+    names.TRAIN_COUNT,
+    names.POPULARITY,
+    names.TEXT_EMBEDDING,
+    names.SNAPSHOT_TIMESTAMPS,
+)
+
+
+def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Raw interaction features to model features; every one is sparse, since no split has them all.
+
+    The vocabulary of items is the catalogue's, so that an item's index is its row in the model's tables whether or not
+    anybody has met it; an item that is not in the catalogue has index -1. Users, events and categories are those of the
+    training split and the catalogue; an unknown one has the index after the last.
+    """
+    outputs = {name: inputs[name] for name in _AS_THEY_ARE}
+    items = tft.vocabulary(inputs[names.ITEM_ID], vocab_filename=ITEM_VOCABULARY)
+    for raw, indexed in (
+        (names.ITEM_ID, names.ITEM_INDEX),
+        (names.HISTORY_ITEM_IDS, names.HISTORY_ITEMS),
+        (names.SEEN_ITEM_IDS, names.SEEN_ITEMS),
+        (names.TARGET_ITEM_IDS, names.TARGET_ITEMS),
+    ):
+        outputs[indexed] = tft.apply_vocabulary(inputs[raw], items, default_value=-1)
+    for raw, indexed, vocabulary in (
+        (names.USER_ID, names.USER_INDEX, USER_VOCABULARY),
+        (names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES, EVENT_VOCABULARY),
+        (names.CATEGORY, names.CATEGORY_INDICES, CATEGORY_VOCABULARY),
+    ):
+        outputs[indexed] = tft.compute_and_apply_vocabulary(
+            inputs[raw], num_oov_buckets=1, vocab_filename=vocabulary
+        )
+    outputs[names.PRICE_SCALED] = tft.scale_to_z_score(tf.sparse.map_values(tf.math.log1p, inputs[names.PRICE]))
+    return outputs
