@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import apache_beam as beam
 import numpy as np
 import tfx.v1 as tfx
-from tfx.dsl.components.common.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.types.standard_artifacts import Examples, PushedModel
 
 from components.artifacts import Recommendations

@@ -5,7 +5,7 @@ from typing import Any
 
 import tfx.v1 as tfx
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.dsl.components.common.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import ExampleAnomalies
 

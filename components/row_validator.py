@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 import tfx.v1 as tfx
-from tfx.dsl.components.common.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
 

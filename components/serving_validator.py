@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tfx.v1 as tfx
 from tfx.components.infra_validator import executor as infra_validator
-from tfx.dsl.components.common.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import import_utils, path_utils

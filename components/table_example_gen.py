@@ -151,8 +151,11 @@ def table_example_gen(table: str, base: str, pattern: str) -> FileBasedExampleGe
       pattern: glob below it.
     """
     split = example_gen_pb2.Input.Split(name=names.ALL_SPLIT, pattern=pattern)
+    # Without an output split of its own, TFX would divide the rows into train and eval by hash.
+    whole = example_gen_pb2.SplitConfig.Split(name=names.ALL_SPLIT, hash_buckets=1)
     return FileBasedExampleGen(
         input_base=base,
         input_config=example_gen_pb2.Input(splits=[split]),
+        output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=[whole])),
         custom_executor_spec=executor_spec.BeamExecutorSpec(_EXECUTORS[table]),
     ).with_id(f"{table.capitalize()}ExampleGen")

@@ -54,8 +54,8 @@ def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) ->
             code_version=_code_version(),
         )
         metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
-        dag = build_pipeline(config, tables[0], tables[1], places, metadata)
         with _told(root):
+            dag = build_pipeline(config, tables[0], tables[1], places, metadata)
             try:
                 tfx.orchestration.LocalDagRunner().run(dag)
             except Exception as error:

@@ -4,16 +4,17 @@ push. It knows nothing of the place where it runs; the runners do."""
 import json
 from dataclasses import dataclass
 
+import tensorflow_data_validation as tfdv
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components import (
     Evaluator,
     ExampleValidator,
-    ImportSchemaGen,
     StatisticsGen,
     Trainer,
     Transform,
 )
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel
@@ -85,9 +86,12 @@ def build_pipeline(
         for name, table in ((names.BEHAVIORS, behaviors), (names.CATALOG, catalog))
     )
 
-    # Counts and describes every column.
+    # Counts and describes every column of the table's own; where a row came from is no column.
     behavior_statistics, catalog_statistics = (
-        StatisticsGen(examples=gen.outputs["examples"]).with_id(f"{name}StatisticsGen")
+        StatisticsGen(
+            examples=gen.outputs["examples"],
+            stats_options=tfdv.StatsOptions(feature_allowlist=list(names.COLUMNS[name.lower()])),
+        ).with_id(f"{name}StatisticsGen")
         for name, gen in (("Behaviors", behavior_gen), ("Catalog", catalog_gen))
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfx.components import FnArgs
+from tfx.components.trainer.fn_args_utils import FnArgs
 
 from schema import names
 from trainer.data import read_catalog, read_users, training_dataset
