@@ -102,17 +102,16 @@ def check(ask: Mapping[str, Ask], expected: Ask, requests: list[dict[str, Any]],
 
 
 @contextmanager
-def served(model_path: str) -> Iterator[tuple[int, int]]:
-    """A model server process over one exported model; gives its gRPC and REST ports.
+def served(base_path: str) -> Iterator[tuple[int, int]]:
+    """A model server process over a folder of versions; gives its gRPC and REST ports.
 
     Raises:
       RuntimeError: the server ends, or does not answer in time; with what it printed.
     """
-    with tempfile.TemporaryDirectory() as base, tempfile.TemporaryFile() as output:
-        os.symlink(os.path.abspath(model_path), os.path.join(base, _VERSION))
+    with tempfile.TemporaryFile() as output:
         grpc_port, rest_port = _free_ports(2)
         command = [sys.executable, "-m", "pipeline.cli", "serve", f"--model_name={names.MODEL_NAME}"]
-        command += [f"--model_base_path={base}", f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
+        command += [f"--model_base_path={base_path}", f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + _START_SECONDS
@@ -129,6 +128,14 @@ def served(model_path: str) -> Iterator[tuple[int, int]]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def as_version(model_path: str) -> Iterator[str]:
+    """A folder of versions that holds one exported model."""
+    with tempfile.TemporaryDirectory() as base:
+        os.symlink(os.path.abspath(model_path), os.path.join(base, _VERSION))
+        yield base
 
 
 def _free_ports(count: int) -> list[int]:
@@ -160,7 +167,7 @@ def ServingValidator(
     connect = import_utils.import_class_by_path(connect_fn)
     asked = requests_from(examples, requests)
     try:
-        with served(path) as (grpc_port, rest_port):
+        with as_version(path) as base, served(base) as (grpc_port, rest_port):
             clients = {
                 "gRPC": connect(f"grpc://localhost:{grpc_port}", names.MODEL_NAME),
                 "REST": connect(f"http://localhost:{rest_port}", names.MODEL_NAME),

@@ -27,15 +27,16 @@ def eval_config(evaluation: Evaluation) -> tfma.EvalConfig:
                 config=json.dumps({"k": k, "name": f"{prefix}_{k}"}),
             )
             if k == largest:
-                metric.threshold.value_threshold.lower_bound.value = floors[class_name]
-            if k == largest and class_name == "RecallAtK":
-                change = metric.threshold.change_threshold
-                change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-                change.relative.value = -evaluation.max_relative_drop
-                if evaluation.min_slice_recall > 0:
-                    by_slice = metric.per_slice_thresholds.add()
-                    by_slice.slicing_specs.add(feature_keys=[names.ACTIVITY])
-                    by_slice.threshold.value_threshold.lower_bound.value = evaluation.min_slice_recall
+                # A threshold that names no slice would count in every slice.
+                overall = metric.per_slice_thresholds.add(slicing_specs=[tfma.SlicingSpec()]).threshold
+                overall.value_threshold.lower_bound.value = floors[class_name]
+                if class_name == "RecallAtK":
+                    overall.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
+                    overall.change_threshold.relative.value = -evaluation.max_relative_drop
+                    if evaluation.min_slice_recall > 0:
+                        activity = tfma.SlicingSpec(feature_keys=[names.ACTIVITY])
+                        by_slice = metric.per_slice_thresholds.add(slicing_specs=[activity]).threshold
+                        by_slice.value_threshold.lower_bound.value = evaluation.min_slice_recall
             metrics.append(metric)
     metrics.append(tfma.MetricConfig(class_name="ExampleCount"))
     return tfma.EvalConfig(

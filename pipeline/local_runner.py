@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 import sys
 import time
@@ -54,24 +55,28 @@ def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) ->
             code_version=_code_version(),
         )
         metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
-        with _told(root):
-            dag = build_pipeline(config, tables[0], tables[1], places, metadata)
+        with _told(root) as (log, steps):
             try:
+                dag = build_pipeline(config, tables[0], tables[1], places, metadata)
                 tfx.orchestration.LocalDagRunner().run(dag)
             except Exception as error:
-                raise _as_ours(error) from error
+                logging.exception("The run ended at %s.", steps.current)
+                raise _as_ours(error, steps.current, log) from error
         return read_outcome(metadata)
 
 
-def _as_ours(error: BaseException) -> BaseException:
-    """The error of ours that TFX or Beam has wrapped, as an exception or only as text; else the error itself."""
+def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
+    """The error of ours that TFX or Beam has wrapped, as an exception or only as text; else one that names the log."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, errors.HomefeedError):
             return cause
         cause = cause.__cause__ or cause.__context__
     found = re.search(r"schema\.errors\.(InputError|GateRefused): (.+)", str(error))
-    return getattr(errors, found[1])(found[2].split(" [while running")[0]) if found else error
+    if found:
+        return getattr(errors, found[1])(found[2].split(" [while running")[0])
+    what = (str(error).strip().splitlines() or [""])[-1][:300]
+    return errors.HomefeedError(f"{step} failed ({type(error).__name__}: {what}); see {log}.")
 
 
 def _code_version() -> str:
@@ -100,24 +105,33 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(root: Path) -> Iterator[None]:
-    """Everything goes to a log file in the workspace; the terminal gets a line a step and a line of progress."""
+def _told(root: Path) -> Iterator[tuple[Path, "_Steps"]]:
+    """Sends everything to a log file in the workspace; the terminal gets a line a step and lines of progress."""
     folder = root / "logs"
     folder.mkdir(exist_ok=True)
     path = folder / time.strftime("run-%Y%m%d-%H%M%S.log")
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    steps = _Steps(Console(file=sys.stderr, highlight=False))
-    root_logger = logging.getLogger()
-    before, level = root_logger.handlers[:], root_logger.level
-    root_logger.handlers[:] = [file, steps]
-    root_logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root_logger.handlers[:] = before
-        root_logger.setLevel(level)
-        file.close()
+    sys.stderr.flush()
+    terminal = os.dup(2)  # C++ code prints to the descriptor itself, so that is what goes to the file
+    os.dup2(file.stream.fileno(), 2)
+    with os.fdopen(terminal, "w") as stream:
+        steps = _Steps(Console(file=stream, highlight=False))
+        loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("absl", "tensorflow"))]
+        before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+        try:
+            for logger in loggers:
+                logger.handlers[:] = []
+                logger.setLevel(logging.INFO)
+            loggers[0].handlers[:] = [file, steps]
+            yield path, steps
+        finally:
+            for logger, handlers, level in before:
+                logger.handlers[:] = handlers
+                logger.setLevel(level)
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            file.close()
 
 
 class _Steps(logging.Handler):
@@ -126,12 +140,13 @@ class _Steps(logging.Handler):
     def __init__(self, console: Console):
         super().__init__()
         self._console, self._started = console, time.monotonic()
+        self.current = "the pipeline's construction"
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         step = _STEP.fullmatch(message)
         if step and step[2] == "running":
-            self._started = time.monotonic()
+            self._started, self.current = time.monotonic(), step[1]
             self._console.print(f"[bold]{step[1]}[/bold] …")
         elif step:
             self._console.print(f"  done in {time.monotonic() - self._started:.1f} s", style="dim")

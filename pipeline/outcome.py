@@ -22,7 +22,7 @@ class Outcome:
 
     Attributes:
       steps: name -> (`ran` or `cached`, seconds), in order.
-      metrics: slice -> metric -> value; the slice of everybody is `all users`.
+      metrics: slice -> metric -> value; the slice of everybody is `all`.
       refusals: one sentence for each gate that said no; empty where the model was pushed.
       pushed: the version's folder; None where nothing was pushed.
     """
@@ -62,7 +62,7 @@ def _node_of(store: mlmd.MetadataStore, execution_id: int) -> str:
 
 def _read_evaluation(outcome: Outcome, evaluation: Any) -> None:
     for key, metrics in tfma.load_eval_result(evaluation.uri).slicing_metrics:
-        name = ", ".join(f"{column} {value}" for column, value in key) or "all users"
+        name = ", ".join(str(value) for _, value in key) or "all"
         values = metrics[""][""]
         outcome.metrics[name] = {metric: value["doubleValue"] for metric, value in values.items() if "doubleValue" in value}
     result = tfma.load_validation_result(evaluation.uri)
@@ -95,12 +95,18 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     for step, (state, seconds) in outcome.steps.items():
         steps.add_row(step, state, "" if state == "cached" else f"{seconds:.1f}")
     console.print(steps)
-    columns = sorted({metric for metrics in outcome.metrics.values() for metric in metrics}, key=_metric_order)
-    metrics = Table("held-out users", *columns, title="Evaluation (full catalogue, items already had left out)")
-    for name in sorted(outcome.metrics, key=lambda name: (name != "all users", name)):
-        row = outcome.metrics[name]
-        metrics.add_row(name, *(f"{row[c]:.0f}" if c == "example_count" else f"{row[c]:.4f}" for c in columns))
+    slices = sorted(outcome.metrics, key=_slice_order)
+    rows = sorted({metric for values in outcome.metrics.values() for metric in values}, key=_metric_order)
+    metrics = Table("held-out users", *slices, title="Evaluation: full catalogue, what a user already had left out")
+    for row in rows:
+        values = [outcome.metrics[name].get(row, float("nan")) for name in slices]
+        metrics.add_row(row, *(f"{value:.0f}" if row == "example_count" else f"{value:.4f}" for value in values))
     console.print(metrics)
+
+
+def _slice_order(name: str) -> tuple[int, str]:
+    known = ("all", "new", "light", "regular", "heavy")
+    return (known.index(name) if name in known else len(known), name)
 
 
 def _metric_order(name: str) -> tuple[str, int]:

@@ -74,7 +74,8 @@ def running_server(
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    # With its protocol named: asyncio sends without delay (TCP_NODELAY) only on sockets that say they are TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("0.0.0.0", port))

@@ -133,10 +133,17 @@ def _rows(pattern: str, transform: tft.TFTransformOutput) -> list[dict[str, np.n
     """Rows of a split; every feature a one-dimensional array, empty where the row has none."""
     spec = transform.transformed_feature_spec()
     dataset = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
-    return [
-        {name: value.values.numpy() for name, value in tf.io.parse_single_example(record, spec).items()}
-        for record in dataset
-    ]
+    rows: list[dict[str, np.ndarray]] = []
+    for records in dataset.batch(4096):
+        parsed = tf.io.parse_example(records, spec)
+        columns = {name: _split_rows(value) for name, value in parsed.items()}
+        rows += [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return rows
+
+
+def _split_rows(sparse: tf.SparseTensor) -> list[np.ndarray]:
+    lengths = np.bincount(sparse.indices[:, 0].numpy(), minlength=int(sparse.dense_shape[0]))
+    return np.split(sparse.values.numpy(), np.cumsum(lengths)[:-1])
 
 
 def _padded(rows: list[np.ndarray], padding: int, dtype: type, width: int | None = None) -> np.ndarray:

@@ -1,0 +1,72 @@
+import pyarrow as pa
+import pyarrow.parquet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.examples import decode_example, encode_example
+from components.table_example_gen import read_rows
+from schema import names
+
+LOG = b"user_id,item_id,event,timestamp,value,unknown\n"
+
+
+def rows_of(tmp_path, content: bytes):
+    (tmp_path / "day").mkdir(exist_ok=True)
+    file = tmp_path / "day" / "a.csv"
+    file.write_bytes(content)
+    return list(read_rows(str(file), str(tmp_path), names.BEHAVIORS))
+
+
+def test_columns_keep_their_type_whatever_the_values_look_like(tmp_path):
+    (row,) = rows_of(tmp_path, LOG + b"007,00123,view,1291191960,2,x\n")
+    assert row == {
+        names.SOURCE_ROW: [b"day/a.csv:2"],
+        names.USER_ID: [b"007"],
+        names.ITEM_ID: [b"00123"],
+        names.EVENT: [b"view"],
+        names.TIMESTAMP: [1291191960],
+        names.VALUE: [2.0],
+    }
+
+
+def test_empty_and_unreadable_values_are_absent(tmp_path):
+    first, second = rows_of(tmp_path, LOG + b"u,,view,soon,,x\nu,i,view,1e30,nan,x\n")
+    assert first == {names.SOURCE_ROW: [b"day/a.csv:2"], names.USER_ID: [b"u"], names.EVENT: [b"view"]}
+    assert names.TIMESTAMP not in second
+
+
+def test_lines_that_are_no_csv_of_the_header_are_marked_with_their_number(tmp_path):
+    rows = rows_of(tmp_path, LOG + b"u,i\nu,i,view,1,1,x\nu,i,view,1,1,x,y,z\n")
+    assert [r[names.SOURCE_ROW][0] for r in rows] == [b"day/a.csv:2", b"day/a.csv:3", b"day/a.csv:4"]
+    assert [names.BROKEN_ROW in r for r in rows] == [True, False, True]
+
+
+def test_bytes_that_are_not_utf8_and_quoted_line_breaks_come_through(tmp_path):
+    rows = rows_of(tmp_path, LOG + b'u\xff,i,view,1,1,x\nu,"i\n2",view,1,1,x\n')
+    assert rows[0][names.USER_ID] == [b"u\xff"]
+    assert rows[1][names.ITEM_ID] == [b"i\n2"]
+
+
+def test_parquet_rows_are_the_same_as_csv_rows(tmp_path):
+    table = pa.table({"user_id": ["u"], "item_id": ["i"], "event": ["view"], "timestamp": [1], "value": [None]})
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path), names.BEHAVIORS)
+    assert row == {
+        names.SOURCE_ROW: [b"a.parquet:2"],
+        names.USER_ID: [b"u"],
+        names.ITEM_ID: [b"i"],
+        names.EVENT: [b"view"],
+        names.TIMESTAMP: [1],
+    }
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.lists(st.binary(max_size=5), min_size=1)
+        | st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1)
+        | st.lists(st.floats(width=32, allow_nan=False), min_size=1),
+    )
+)
+def test_a_row_survives_the_example(row):
+    assert decode_example(encode_example(row)) == row

@@ -1,0 +1,71 @@
+"""One small shop, trained, gated and pushed once for all tests that need a model."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Config, load_config
+from schema import names
+
+SETTINGS = (
+    "model.epochs=3",
+    "model.dimensions=16",
+    "model.batch_size=256",
+    "split.snapshots=8",
+    "split.history_length=10",
+    "serving.requests=4",
+    "serving.max_latency_ms=5000",
+    "evaluation.min_recall=0",
+    "evaluation.min_ndcg=0",
+)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Folders of a generated shop and of the workspace of its run."""
+
+    behaviors: Path
+    catalog: Path
+    workspace: Path
+
+    @property
+    def base(self) -> Path:
+        return self.workspace / "serving" / names.MODEL_NAME
+
+    @property
+    def version(self) -> Path:
+        return max((p for p in self.base.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+
+    def artifact(self, node: str, key: str) -> Path:
+        """Folder of the newest artifact of a node's output."""
+        return max((self.workspace / "artifacts" / node / key).iterdir(), key=lambda p: int(p.name))
+
+
+@pytest.fixture(scope="session")
+def config() -> Config:
+    return load_config(None, SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def shop_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from pipeline.data.sample import write_sample
+
+    folder = tmp_path_factory.mktemp("shop")
+    write_sample(str(folder), events=6_000, users=200, products=300, days=14, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shop(shop_data: Path, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    from pipeline.local_runner import run_locally
+
+    workspace = tmp_path_factory.mktemp("workspace")
+    result = Shop(shop_data / names.BEHAVIORS, shop_data / names.CATALOG, workspace)
+    outcome = run_locally(config, str(result.behaviors), str(result.catalog), str(workspace))
+    assert outcome.pushed is not None, outcome.refusals
+    return result

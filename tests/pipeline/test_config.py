@@ -1,0 +1,52 @@
+import pytest
+
+from pipeline.config import Gate, load_config
+from schema.errors import InputError
+
+
+def test_defaults_without_a_file():
+    assert load_config().model.dimensions == 64
+
+
+def test_file_and_assignment_are_read_and_the_assignment_wins(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {epochs: 3, dimensions: 8}\n")
+    config = load_config(str(file), ("model.epochs=5",))
+    assert (config.model.epochs, config.model.dimensions) == (5, 8)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("model.epoch=3", ["unknown key model.epoch", "epochs"]),
+        ("nonsense=1", ["unknown key nonsense", "model"]),
+        ("model.epochs=zero", ["model.epochs", "integer", "zero"]),
+        ("model.epochs=0", ["model.epochs", "greater than or equal to 1"]),
+        ("split.eval_share=0.9", ["split.eval_share", "less than 0.5"]),
+        ("gate.max_share.no_such_rule=0.1", ["gate.max_share.no_such_rule", "unknown_item"]),
+        ("model", ["--set section.key=value"]),
+        ("model.epochs.more=1", ["unknown key model.epochs"]),
+        ("events.view=-1", ["events.view", "greater than or equal to 0"]),
+    ],
+)
+def test_wrong_assignments_name_the_key_and_what_is_allowed(assignment, words):
+    if assignment == "model.epochs.more=1":
+        words = ["model.epochs"]
+    with pytest.raises(InputError) as error:
+        load_config(None, (assignment,))
+    assert error.value.exit_code == 2
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: [", b"- a list\n"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
+    file = tmp_path / "broken.yaml"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"broken\.yaml"):
+        load_config(str(file))
+
+
+def test_a_rule_that_is_not_named_keeps_its_default():
+    shares = load_config(None, ("gate.max_share.missing_user=0.5",)).gate.max_share
+    assert shares == {**Gate().max_share, "missing_user": 0.5}
