@@ -22,6 +22,6 @@ class TextEmbeddings(Artifact):
 
 
 class Recommendations(Artifact):
-    """BatchRecommender's table: `recommendations-*.csv` with `user_id,item_id,rank,score`. Empty if nothing was pushed."""
+    """BatchRecommender's table: `recommendations-*.csv` with `user_id,item_id,rank,score`; none if not pushed."""
 
     TYPE_NAME = "Recommendations"

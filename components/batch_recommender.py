@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 import numpy as np
 import tfx.v1 as tfx
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.types.standard_artifacts import Examples, PushedModel
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import Recommendations
 from components.examples import ReadSplit

@@ -5,9 +5,9 @@ from typing import Any
 
 import tfx.v1 as tfx
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import ExampleAnomalies
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, RowAnomalies
 from components.row_rules import WORDS, Limits

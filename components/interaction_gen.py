@@ -1,4 +1,4 @@
-"""InteractionGen: the cleaned log, joined with the catalogue and cut by time, as examples (`names` lists the splits)."""
+"""InteractionGen: the cleaned log, joined with the catalogue and cut by time, as examples (splits: see `names`)."""
 
 import json
 import math
@@ -8,9 +8,9 @@ from typing import Any
 import apache_beam as beam
 import tfx.v1 as tfx
 from apache_beam.pvalue import AsSingleton
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.data_gate import blessed_limits

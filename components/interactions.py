@@ -114,23 +114,29 @@ class UserExamples:
         for timestamp, moment in groupby(before, key=lambda e: e.timestamp):
             together = list(moment)
             for item_id in sorted({e.item_id for e in together} - known.keys()):
-                yield names.TRAIN_SPLIT, {
-                    **self._history(user_id, known),
-                    names.TIMESTAMP: [timestamp],
-                    names.TARGET_ITEM_IDS: [item_id],
-                    names.WEIGHT: [strongest[item_id]],
-                }
+                yield (
+                    names.TRAIN_SPLIT,
+                    {
+                        **self._history(user_id, known),
+                        names.TIMESTAMP: [timestamp],
+                        names.TARGET_ITEM_IDS: [item_id],
+                        names.WEIGHT: [strongest[item_id]],
+                    },
+                )
             _learn(known, together)
         after = ordered[len(before) :]
         new_items = sorted({e.item_id for e in after} - known.keys())
         if new_items:
-            yield names.EVAL_SPLIT, {
-                **self._history(user_id, known),
-                names.TIMESTAMP: [self._timeline.cut],
-                names.SEEN_ITEM_IDS: sorted(known),
-                names.TARGET_ITEM_IDS: new_items,
-                names.ACTIVITY: [_activity(len(known))],
-            }
+            yield (
+                names.EVAL_SPLIT,
+                {
+                    **self._history(user_id, known),
+                    names.TIMESTAMP: [self._timeline.cut],
+                    names.SEEN_ITEM_IDS: sorted(known),
+                    names.TARGET_ITEM_IDS: new_items,
+                    names.ACTIVITY: [_activity(len(known))],
+                },
+            )
         _learn(known, after)
         yield names.USERS_SPLIT, {**self._history(user_id, known), names.SEEN_ITEM_IDS: sorted(known)}
 

@@ -1,4 +1,4 @@
-"""RowValidator: looks at every row by the rules of `row_rules.py` and writes down how many broke which, and which ones."""
+"""RowValidator: looks at every row by `row_rules.py` and writes down how many broke which rule, and which ones."""
 
 import json
 import time
@@ -8,9 +8,9 @@ from typing import Any
 
 import apache_beam as beam
 import tfx.v1 as tfx
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import RowAnomalies
 from components.examples import ReadSplit
@@ -39,9 +39,7 @@ class FirstRows(beam.CombineFn):
         return accumulator
 
 
-def validate_rows(
-    behaviors: beam.PCollection, catalog: beam.PCollection, limits: Limits
-) -> beam.PCollection:
+def validate_rows(behaviors: beam.PCollection, catalog: beam.PCollection, limits: Limits) -> beam.PCollection:
     """All findings about two tables of decoded rows.
 
     Returns:

@@ -21,10 +21,10 @@ import numpy as np
 import tensorflow as tf
 import tfx.v1 as tfx
 from tfx.components.infra_validator import executor as infra_validator
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import import_utils, path_utils
+from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.examples import decode_example, split_pattern
 from schema import names

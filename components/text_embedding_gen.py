@@ -13,9 +13,9 @@ from typing import Any
 
 import apache_beam as beam
 import tfx.v1 as tfx
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
+from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.data_gate import blessed_limits

@@ -40,7 +40,7 @@ def main() -> int:
         f"  .venv/bin/homefeed serve --port=8500 --rest_api_port=8501 --model_base_path={base}\n"
         "and ask it, from another terminal:\n"
         f"  .venv/bin/homefeed query recommend U000007 --catalog {catalog}\n"
-        "  curl -d '{\"instances\": [{\"user_id\": \"U000007\", \"k\": 3}]}' "
+        '  curl -d \'{"instances": [{"user_id": "U000007", "k": 3}]}\' '
         f"http://localhost:8501/v1/models/{names.MODEL_NAME}:predict",
         highlight=False,
         soft_wrap=True,

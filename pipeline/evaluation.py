@@ -13,8 +13,8 @@ _METRICS = (("RecallAtK", "recall_at"), ("NDCGAtK", "ndcg_at"))
 def eval_config(evaluation: Evaluation) -> tfma.EvalConfig:
     """Full-catalogue Recall and NDCG at each k, over all held-out users and by activity.
 
-    The largest k carries the thresholds: absolute floors, a floor in each activity slice where one is asked for, and the
-    largest relative drop of Recall against the last pushed model.
+    The largest k carries the thresholds: absolute floors, a floor in each activity slice where one is asked for, and
+    the largest relative drop of Recall against the last pushed model.
     """
     largest = max(evaluation.ks)
     floors = {"RecallAtK": evaluation.min_recall, "NDCGAtK": evaluation.min_ndcg}

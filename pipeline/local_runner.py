@@ -95,7 +95,9 @@ def _locked(root: Path) -> Iterator[None]:
         lock = filelock.FileLock(root / ".lock")
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
-        raise errors.InputError(f"{root}: another run is using this workspace; wait for it, or give another one.") from error
+        raise errors.InputError(
+            f"{root}: another run is using this workspace; wait for it, or give another one."
+        ) from error
     except OSError as error:
         raise errors.InputError(f"{root}: cannot be written ({error.strerror}); give another --workspace.") from error
     try:
@@ -110,11 +112,12 @@ def _told(root: Path) -> Iterator[tuple[Path, "_Steps"]]:
     folder = root / "logs"
     folder.mkdir(exist_ok=True)
     path = folder / time.strftime("run-%Y%m%d-%H%M%S.log")
-    file = logging.FileHandler(path, encoding="utf-8")
+    content = path.open("w", encoding="utf-8")
+    file = logging.StreamHandler(content)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     sys.stderr.flush()
     terminal = os.dup(2)  # C++ code prints to the descriptor itself, so that is what goes to the file
-    os.dup2(file.stream.fileno(), 2)
+    os.dup2(content.fileno(), 2)
     with os.fdopen(terminal, "w") as stream:
         steps = _Steps(Console(file=stream, highlight=False))
         loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("absl", "tensorflow"))]
@@ -131,7 +134,7 @@ def _told(root: Path) -> Iterator[tuple[Path, "_Steps"]]:
                 logger.setLevel(level)
             sys.stderr.flush()
             os.dup2(terminal, 2)
-            file.close()
+            content.close()
 
 
 class _Steps(logging.Handler):
@@ -152,4 +155,3 @@ class _Steps(logging.Handler):
             self._console.print(f"  done in {time.monotonic() - self._started:.1f} s", style="dim")
         elif record.name == "homefeed.progress":
             self._console.print(f"  {message}", style="dim")
-

@@ -64,7 +64,9 @@ def _read_evaluation(outcome: Outcome, evaluation: Any) -> None:
     for key, metrics in tfma.load_eval_result(evaluation.uri).slicing_metrics:
         name = ", ".join(str(value) for _, value in key) or "all"
         values = metrics[""][""]
-        outcome.metrics[name] = {metric: value["doubleValue"] for metric, value in values.items() if "doubleValue" in value}
+        outcome.metrics[name] = {
+            metric: value["doubleValue"] for metric, value in values.items() if "doubleValue" in value
+        }
     result = tfma.load_validation_result(evaluation.uri)
     for by_slice in result.metric_validations_per_slice:
         for failure in by_slice.failures:

@@ -233,9 +233,7 @@ def build_pipeline(
     if config.batch.enabled:
         # Writes the pushed model's list for every user, for mails and caches.
         steps.append(
-            BatchRecommender(
-                pushed_model=pusher.outputs["pushed_model"], examples=examples, k=config.batch.k, **code
-            )
+            BatchRecommender(pushed_model=pusher.outputs["pushed_model"], examples=examples, k=config.batch.k, **code)
         )
     return tfx.dsl.Pipeline(
         pipeline_name=names.MODEL_NAME,
@@ -245,5 +243,3 @@ def build_pipeline(
         metadata_connection_config=metadata,
         beam_pipeline_args=list(config.beam.args),
     )
-
-

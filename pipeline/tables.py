@@ -14,7 +14,9 @@ from schema import names
 def read_titles(catalog: str) -> dict[str, str]:
     """Item id -> title, of a catalogue's folder. Raises InputError where it cannot be read."""
     table = inspect_table(catalog, names.CATALOG)
-    rows = (row for path in Path(table.base).glob(table.pattern) for row in read_rows(str(path), table.base, names.CATALOG))
+    rows = (
+        row for path in Path(table.base).glob(table.pattern) for row in read_rows(str(path), table.base, names.CATALOG)
+    )
     return {
         row[names.ITEM_ID][0].decode("utf-8", "replace"): row[names.TITLE][0].decode("utf-8", "replace")
         for row in rows
@@ -25,7 +27,9 @@ def read_titles(catalog: str) -> dict[str, str]:
 def answer_table(title: str, answer: Mapping[str, np.ndarray], titles: Mapping[str, str]) -> Table:
     """The first row of a signature's answer: items, scores, and reasons where there are any."""
     with_reasons = names.REASONS in answer
-    table = Table("", "item", *(["title"] if titles else []), "score", *(["because of"] if with_reasons else []), title=title)
+    table = Table(
+        "", "item", *(["title"] if titles else []), "score", *(["because of"] if with_reasons else []), title=title
+    )
     for rank, item in enumerate(answer[names.ITEM_IDS][0]):
         if not item:
             continue

@@ -49,7 +49,7 @@ TARGET_ITEMS = "target_items"
 CATEGORY_INDICES = "category_indices"
 PRICE_SCALED = "price_scaled"
 
-# --- Splits ------------------------------------------------------------------------------------------------------------
+# --- Splits ----------------------------------------------------------------------------------------------------------
 ALL_SPLIT = "all"  # of the two ExampleGens
 TRAIN_SPLIT = "train"  # one example for each target event before the cut
 EVAL_SPLIT = "eval"  # one example for each user with new items after the cut
@@ -58,7 +58,7 @@ USERS_SPLIT = "users"  # one example for each user, as of the log's end: what se
 TIMELINE_SPLIT = "timeline"  # one example: the moments at which popularity was taken
 TRAINER_SPLITS = (TRAIN_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
 
-# --- The SavedModel's contract: signatures and their tensors -----------------------------------------------------------
+# --- The SavedModel's contract: signatures and their tensors ---------------------------------------------------------
 RECOMMEND = "recommend"
 SIMILAR_ITEMS = "similar_items"
 SEARCH = "search"

@@ -25,7 +25,9 @@ def read_signature_defs(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:
         with tf.io.gfile.GFile(os.path.join(path, "saved_model.pb"), "rb") as file:
             saved_model = saved_model_pb2.SavedModel.FromString(file.read())
     except (tf.errors.OpError, DecodeError) as error:
-        raise InputError(f"{path}: holds no readable SavedModel ({type(error).__name__}); give a version's folder.") from error
+        raise InputError(
+            f"{path}: holds no readable SavedModel ({type(error).__name__}); give a version's folder."
+        ) from error
     for graph in saved_model.meta_graphs:
         if SERVE_TAG in graph.meta_info_def.tags:
             return {name: definition for name, definition in graph.signature_def.items() if name != _INTERNAL}
@@ -70,7 +72,5 @@ class ServableModel:
         function = self._model.signatures[signature]
         fed = {**self._defaults[signature], **inputs}
         declared = self.signature_defs[signature].inputs
-        tensors = {
-            name: tf.constant(value, tf.dtypes.as_dtype(declared[name].dtype)) for name, value in fed.items()
-        }
+        tensors = {name: tf.constant(value, tf.dtypes.as_dtype(declared[name].dtype)) for name, value in fed.items()}
         return {name: tensor.numpy() for name, tensor in function(**tensors).items()}

@@ -206,7 +206,9 @@ def _scalar(name: str, value: Any, dtype: tf.DType) -> Any:
             return value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise InputError(f"JSON Value: {json.dumps(value)[:80]} Type: {type(value).__name__} is not of expected type: {dtype.name}")
+    raise InputError(
+        f"JSON Value: {json.dumps(value)[:80]} Type: {type(value).__name__} is not of expected type: {dtype.name}"
+    )
 
 
 def _to_json(name: str, array: np.ndarray) -> Any:

@@ -43,7 +43,9 @@ def running_server(
 ) -> Iterator[tuple[int, int]]:
     """A server in this process; gives its gRPC and REST ports, chosen by the system where they are 0."""
     if not Path(model_base_path).is_dir():
-        raise InputError(f"{model_base_path}: is not a folder; give the folder of versions, such as W/serving/homefeed.")
+        raise InputError(
+            f"{model_base_path}: is not a folder; give the folder of versions, such as W/serving/homefeed."
+        )
     model = VersionedModel(model_name, model_base_path)
     model.refresh()
     try:
@@ -60,7 +62,7 @@ def running_server(
         raise InputError(f"port {port}: cannot be listened on ({error}); choose another with --port.") from error
     config = uvicorn.Config(rest_app(model), log_level="warning", timeout_graceful_shutdown=_DRAIN_SECONDS)
     rest = uvicorn.Server(config)
-    rest.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # ours decide when to stop
+    rest.install_signal_handlers = lambda: None  # ours decide when to stop
     thread = threading.Thread(target=rest.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
     thread.start()
     model.watch(poll_seconds)
@@ -81,5 +83,7 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("0.0.0.0", port))
     except OSError as error:
         listener.close()
-        raise InputError(f"port {port}: cannot be listened on ({error}); choose another with --rest_api_port.") from error
+        raise InputError(
+            f"port {port}: cannot be listened on ({error}); choose another with --rest_api_port."
+        ) from error
     return listener

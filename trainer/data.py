@@ -108,7 +108,9 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
         item_ids=np.array([row[names.ITEM_ID][0] for row in rows], object),
         titles=np.array([row[names.TITLE][0] if len(row[names.TITLE]) else b"" for row in rows], object),
         categories=_padded([row[names.CATEGORY_INDICES] for row in rows], -1, np.int64),
-        prices=np.array([row[names.PRICE_SCALED][0] if len(row[names.PRICE_SCALED]) else 0 for row in rows], np.float32),
+        prices=np.array(
+            [row[names.PRICE_SCALED][0] if len(row[names.PRICE_SCALED]) else 0 for row in rows], np.float32
+        ),
         train_counts=np.array([row[names.TRAIN_COUNT][0] for row in rows], np.int64),
         popularity=np.array([row[names.POPULARITY] for row in rows], np.float32),
         text_embeddings=np.array([row[names.TEXT_EMBEDDING] for row in rows], np.float32),
@@ -148,7 +150,7 @@ def _split_rows(sparse: tf.SparseTensor) -> list[np.ndarray]:
 
 def _padded(rows: list[np.ndarray], padding: int, dtype: type, width: int | None = None) -> np.ndarray:
     width = width or max(1, max((len(row) for row in rows), default=1))
-    table = np.full((len(rows), width), padding, dtype)
+    table: np.ndarray = np.full((len(rows), width), padding, dtype)
     for i, row in enumerate(rows):
         table[i, : len(row)] = row[:width]
     return table

@@ -101,9 +101,7 @@ def _recall_computations(
     return _computations(name, recall_at_k, k, model_names)
 
 
-def _ndcg_computations(
-    name: str, k: int, model_names: list[str] | None = None
-) -> list[metric_types.MetricComputation]:
+def _ndcg_computations(name: str, k: int, model_names: list[str] | None = None) -> list[metric_types.MetricComputation]:
     return _computations(name, ndcg_at_k, k, model_names)
 
 

@@ -46,8 +46,6 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
         (names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES, EVENT_VOCABULARY),
         (names.CATEGORY, names.CATEGORY_INDICES, CATEGORY_VOCABULARY),
     ):
-        outputs[indexed] = tft.compute_and_apply_vocabulary(
-            inputs[raw], num_oov_buckets=1, vocab_filename=vocabulary
-        )
+        outputs[indexed] = tft.compute_and_apply_vocabulary(inputs[raw], num_oov_buckets=1, vocab_filename=vocabulary)
     outputs[names.PRICE_SCALED] = tft.scale_to_z_score(tf.sparse.map_values(tf.math.log1p, inputs[names.PRICE]))
     return outputs

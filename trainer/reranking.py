@@ -72,7 +72,9 @@ def propensities(scores: tf.Tensor, chosen: tf.Tensor, temperatures: tf.Tensor) 
     return tf.where(temperatures[:, tf.newaxis] > 0, tf.minimum(probability, 1.0), 1.0)
 
 
-def diversify(scores: tf.Tensor, candidates: tf.Tensor, vectors: tf.Tensor, diversity: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+def diversify(
+    scores: tf.Tensor, candidates: tf.Tensor, vectors: tf.Tensor, diversity: tf.Tensor, k: tf.Tensor
+) -> tf.Tensor:
     """Maximal marginal relevance (Carbonell and Goldstein 1998, doi 10.1145/290941.291025) over a short list.
 
     Each place goes to the candidate with the largest (1 - diversity) * relevance - diversity * (largest cosine to what

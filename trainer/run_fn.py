@@ -8,7 +8,6 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from schema import names
 from trainer.data import read_catalog, read_users, training_dataset
 from trainer.export import export
 from trainer.preprocessing import EVENT_VOCABULARY, USER_VOCABULARY

@@ -108,9 +108,7 @@ class Servable(tf.Module):
         """Item ids to indices; -1 for what is no item of the catalogue."""
         return self._index(item_ids, names.ITEM_ID, names.ITEM_INDEX)
 
-    def _embed(
-        self, user_id: tf.Tensor, history: tf.Tensor, events: tf.Tensor, timestamps: tf.Tensor
-    ) -> Query:
+    def _embed(self, user_id: tf.Tensor, history: tf.Tensor, events: tf.Tensor, timestamps: tf.Tensor) -> Query:
         """Queries of users ([batch] string) with histories ([batch, length] int64 indices) at moments ([batch] int64;
         0 is now)."""
         memories, present = tf.gather(self._tower_vectors, tf.maximum(history, 0)), history >= 0
@@ -227,9 +225,7 @@ class Servable(tf.Module):
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their candidate embeddings; none for an item that is not in the catalogue."""
         index = self.item_index(item_id)
-        scores = tf.matmul(
-            tf.gather(self._tower_vectors, tf.maximum(index, 0)), self._tower_vectors, transpose_b=True
-        )
+        scores = tf.matmul(tf.gather(self._tower_vectors, tf.maximum(index, 0)), self._tower_vectors, transpose_b=True)
         scores = exclude(scores, tf.RaggedTensor.from_tensor(index[:, tf.newaxis]))
         scores = tf.where(index[:, tf.newaxis] >= 0, scores, LOWEST)
         return self._top(scores, _rows(k, tf.shape(item_id)[0]))[0]

@@ -1,7 +1,8 @@
-"""BERT sentence embeddings from a Hugging Face-style folder, in Model Garden's encoder, with tokenisation in the graph.
+"""BERT sentence embeddings from a Hugging Face-style folder, in Model Garden's encoder, tokenised in the graph.
 
-The published weights of sentence-transformers/all-MiniLM-L6-v2 (Reimers and Gurevych 2019, arXiv 1908.10084; Apache-2.0)
-are the default; any uncased or cased WordPiece BERT folder with `config.json`, `model.safetensors` and `vocab.txt` loads.
+The published weights of sentence-transformers/all-MiniLM-L6-v2 (Reimers and Gurevych 2019, arXiv 1908.10084;
+Apache-2.0) are the default; any cased or uncased WordPiece BERT folder with `config.json`, `model.safetensors` and
+`vocab.txt` loads.
 """
 
 import hashlib
@@ -43,7 +44,9 @@ def resolve_encoder(path: str) -> str:
     for name in ("config.json", "model.safetensors", "vocab.txt"):
         file = folder / name
         if not file.is_file():
-            raise InputError(f"{file}: is missing; an encoder's folder holds config.json, model.safetensors, vocab.txt.")
+            raise InputError(
+                f"{file}: is missing; an encoder's folder holds config.json, model.safetensors, vocab.txt."
+            )
         if name in expected and _sha256(file) != expected[name]:
             raise InputError(f"{file}: is not the published file (SHA-256 differs); install the package again.")
     return str(folder)
@@ -80,7 +83,9 @@ class TextEncoder(tf.Module):
         super().__init__(name="text_encoder")
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         if config.get("model_type") != "bert":
-            raise InputError(f"{folder}/config.json: model_type is {config.get('model_type')!r}; only bert is supported.")
+            raise InputError(
+                f"{folder}/config.json: model_type is {config.get('model_type')!r}; only bert is supported."
+            )
         vocabulary = (Path(folder) / "vocab.txt").read_text(encoding="utf-8").splitlines()
         self.dimensions: int = config["hidden_size"]
         self._max_tokens = min(max_tokens, config["max_position_embeddings"])

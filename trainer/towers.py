@@ -27,11 +27,16 @@ class CandidateTower(tf.keras.Model):
         self._text = tf.Variable(catalog.text_embeddings, trainable=False, name="text_embeddings")
         self._prices = tf.Variable(catalog.prices[:, np.newaxis], trainable=False, name="prices")
         self._categories = tf.Variable(catalog.categories, trainable=False, name="categories")
-        self._met = tf.Variable((catalog.train_counts > 0).astype(np.float32)[:, np.newaxis], trainable=False, name="met")
+        self._met = tf.Variable(
+            (catalog.train_counts > 0).astype(np.float32)[:, np.newaxis], trainable=False, name="met"
+        )
         self._ids = tf.keras.layers.Embedding(items, dimensions, name="item_id")
-        self._category = tf.keras.layers.Embedding(int(catalog.categories.max(initial=0)) + 2, dimensions, name="category")
+        self._category = tf.keras.layers.Embedding(
+            int(catalog.categories.max(initial=0)) + 2, dimensions, name="category"
+        )
         self._content = tf.keras.Sequential(
-            [tf.keras.layers.Dense(2 * dimensions, activation="gelu"), tf.keras.layers.Dense(dimensions)], name="content"
+            [tf.keras.layers.Dense(2 * dimensions, activation="gelu"), tf.keras.layers.Dense(dimensions)],
+            name="content",
         )
 
     def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -104,9 +109,7 @@ class QueryTower(tf.keras.Model):
             user *= tf.cast(tf.random.uniform([tf.shape(user)[0], 1]) >= self._dropout, tf.float32)
         return tf.math.l2_normalize(pooled + user + self._mix(tf.concat([pooled, user], axis=1)), axis=1)
 
-    def attention(
-        self, history: tf.Tensor, present: tf.Tensor, events: tf.Tensor, training: bool = False
-    ) -> tf.Tensor:
+    def attention(self, history: tf.Tensor, present: tf.Tensor, events: tf.Tensor, training: bool = False) -> tf.Tensor:
         """How much each history item counts: [batch, length] float32, sums to 1, or is all 0 without a history."""
         length = tf.shape(history)[1]
         logits = self._salience(history)[:, :, 0] + self._event(events)[:, :, 0] + self._position[:length]

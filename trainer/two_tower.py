@@ -53,9 +53,7 @@ class TwoTower(tfrs.Model):
 
     def embed_items(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Items ([batch] int64 indices) to [batch, dimensions + snapshots] float32."""
-        return tf.concat(
-            [self.candidate_tower(items, training=training), tf.gather(self.popularity, items)], axis=1
-        )
+        return tf.concat([self.candidate_tower(items, training=training), tf.gather(self.popularity, items)], axis=1)
 
     def embed_queries(
         self,
@@ -90,9 +88,7 @@ class TwoTower(tfrs.Model):
             inputs[names.TIMESTAMP],
             training=training,
         )
-        candidates = tf.concat(
-            [tf.gather(embedded, target_positions), tf.gather(self.popularity, targets)], axis=1
-        )
+        candidates = tf.concat([tf.gather(embedded, target_positions), tf.gather(self.popularity, targets)], axis=1)
         loss = self._task(
             queries,
             candidates,

@@ -68,5 +68,7 @@ def _rows(file: zipfile.ZipFile, name: str) -> Iterator[dict[str, str]]:
         raise InputError(f"{file.filename}: holds no {name}; give the ml-latest-small archive.") from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256[name]:
-        raise InputError(f"{file.filename}: {name} has SHA-256 {found}, published is {SHA256[name]}; download it again.")
+        raise InputError(
+            f"{file.filename}: {name} has SHA-256 {found}, published is {SHA256[name]}; download it again."
+        )
     yield from csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))

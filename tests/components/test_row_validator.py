@@ -1,14 +1,14 @@
+import apache_beam as beam
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
-import apache_beam as beam
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from components.data_gate import row_reasons, schema_reasons
 from components.row_rules import RULES, WORDS, Limits, first_broken, is_usable
 from components.row_validator import validate_rows
 from pipeline.config import Gate
 from schema import names
-from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 LIMITS = Limits(frozenset({"view"}), latest_timestamp=1_000, max_title_bytes=10)
 
@@ -95,9 +95,7 @@ def test_findings_are_counted_and_name_their_first_rows():
         names.CATALOG: {"rows": 3, "rules": {"duplicate_item": {"count": 1, "first_rows": ["c.csv:3"]}}},
     }
     with TestPipeline() as pipeline:
-        found = validate_rows(
-            pipeline | "b" >> beam.Create(behaviors), pipeline | "c" >> beam.Create(catalog), LIMITS
-        )
+        found = validate_rows(pipeline | "b" >> beam.Create(behaviors), pipeline | "c" >> beam.Create(catalog), LIMITS)
         assert_that(found, equal_to([expected]))
 
 
@@ -111,7 +109,9 @@ def test_the_gate_speaks_of_the_rules_that_are_broken_too_often_only():
     assert row_reasons(report, {"missing_user": 0.03}) == []
     (reason,) = row_reasons(report, {"missing_user": 0.02})
     assert all(words in reason for words in ("3 of 100", "missing_user", "a.csv:5", "gate.max_share.missing_user"))
-    assert row_reasons({"catalog": {"rows": 0, "rules": {}}}, {}) == ["catalog: no rows at all; give a folder that holds some."]
+    assert row_reasons({"catalog": {"rows": 0, "rules": {}}}, {}) == [
+        "catalog: no rows at all; give a folder that holds some."
+    ]
 
 
 def test_schema_anomalies_block_when_they_are_errors():

@@ -1,7 +1,9 @@
 import csv
 import functools
+import hashlib
 import http.server
 import io
+import itertools
 import threading
 import zipfile
 from collections import Counter
@@ -125,8 +127,6 @@ def test_the_archive_is_downloaded_from_its_url(tmp_path, small_retail, monkeypa
 
 
 def test_movielens_maps_ratings_tags_and_genres(tmp_path, monkeypatch):
-    import hashlib
-
     files = {
         "ratings.csv": "userId,movieId,rating,timestamp\n1,10,4.5,964982703\n",
         "tags.csv": "userId,movieId,tag,timestamp\n2,10,funny,1445714994\n",
@@ -168,7 +168,7 @@ def test_the_sample_has_taste_funnels_and_a_few_per_cent_of_dirt(tmp_path):
     for row in rows:
         if row["event"] == "purchase" and row["user_id"] and row["item_id"]:
             bought.setdefault(row["user_id"], []).append(catalog[row["item_id"]]["category"].split("|")[0])
-    pairs = [(a, b) for themes in bought.values() for a, b in zip(themes, themes[1:], strict=False)]
+    pairs = [(a, b) for themes in bought.values() for a, b in itertools.pairwise(themes)]
     everybody = Counter(theme for themes in bought.values() for theme in themes)
     chance = sum((n / everybody.total()) ** 2 for n in everybody.values())
     assert sum(a == b for a, b in pairs) / len(pairs) > 2 * chance
