@@ -1,0 +1,169 @@
+"""The whole pipeline on a small shop: what a second run does, what bad data does, and what is left behind."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import pytest
+
+from pipeline.config import load_config
+from pipeline.local_runner import run_locally
+from schema import names
+from schema.errors import GateRefused, HomefeedError, InputError
+from tests.conftest import SETTINGS
+
+BEHAVIOR_COLUMNS = (names.USER_ID, names.ITEM_ID, names.EVENT, names.TIMESTAMP)
+
+
+def rows_of(table: str, count: int = 40) -> list[list[str]]:
+    if table == names.CATALOG:
+        return [[f"i{n}", f"Title {n}"] for n in range(10)]
+    return [[f"u{n % 5}", f"i{n % 10}", "view", str(1_700_000_000 + 3_600 * n)] for n in range(count)]
+
+
+def write(folder: Path, table: str, rows: list[list[str]], encoding: str = "utf-8") -> None:
+    (folder / table).mkdir(parents=True, exist_ok=True)
+    header = BEHAVIOR_COLUMNS if table == names.BEHAVIORS else (names.ITEM_ID, names.TITLE)
+    with (folder / table / f"{table}.csv").open("w", encoding=encoding, newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def run(folder: Path, workspace: Path, *assignments: str):
+    config = load_config(None, (*SETTINGS, *assignments))
+    return run_locally(config, str(folder / names.BEHAVIORS), str(folder / names.CATALOG), str(workspace))
+
+
+def served_files(workspace: Path) -> dict[str, int]:
+    """What a model server would see."""
+    return {str(p): p.stat().st_mtime_ns for p in (workspace / "serving").rglob("*")}
+
+
+def test_a_second_run_on_unchanged_input_runs_nothing_again(shop, config):
+    before = served_files(shop.workspace)
+    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(shop.workspace))
+    ran = {step for step, (state, _) in outcome.steps.items() if state != "cached"}
+    assert ran == {"BaselineResolver"}  # a look into the metadata, not a computation
+    assert outcome.pushed == shop.version
+    assert served_files(shop.workspace) == before
+
+
+def test_every_step_of_the_design_is_there(shop, config):
+    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(shop.workspace))
+    assert set(outcome.steps) == {
+        *(f"{t}{s}" for t in ("Behaviors", "Catalog") for s in ("ExampleGen", "StatisticsGen", "ExampleValidator")),
+        *(f"{t}SchemaGen" for t in ("Behaviors", "Catalog", "Interactions")),
+        *("RowValidator", "DataGate", "TextEmbeddingGen", "InteractionGen", "Transform", "Trainer"),
+        *("BaselineResolver", "Evaluator", "ServingValidator", "Pusher", "BatchRecommender"),
+    }
+    assert set(outcome.metrics) <= {"all", "new", "light", "regular", "heavy"}
+    assert outcome.metrics["all"]["recall_at_20"] > 0
+
+
+def test_the_batch_of_recommendations_has_every_user(shop):
+    (file,) = shop.artifact("BatchRecommender", "recommendations").glob("recommendations-*.csv")
+    rows = list(csv.DictReader(file.open(encoding="utf-8")))
+    assert list(rows[0]) == ["user_id", "item_id", "rank", "score"]
+    users = (shop.version / "assets" / "user_ids.txt").read_text().split()
+    assert {row["user_id"] for row in rows} == set(users)
+    first = [row for row in rows if row["user_id"] == users[0]]
+    assert [int(row["rank"]) for row in first] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "words"),
+    [
+        (names.BEHAVIORS, ["u1", "i1", "view", "-5"], ["negative_timestamp", "behaviors.csv:42", "1970"]),
+        (names.BEHAVIORS, ["u1", "i1", "view", "4102444800"], ["future_timestamp", "behaviors.csv:42", "clock"]),
+        (names.BEHAVIORS, ["u1", "i1", "view", "1700000000000"], ["future_timestamp", "milliseconds"]),
+        (names.BEHAVIORS, ["u1", "elsewhere", "view", "1700000000"], ["unknown_item", "behaviors.csv:42", "catalog"]),
+        (names.BEHAVIORS, ["u1", "i1"], ["broken_row", "behaviors.csv:42"]),
+        (names.CATALOG, ["i3", "Another"], ["duplicate_item", "catalog.csv:12", "one row for each item"]),
+        (names.CATALOG, ["i99", "x" * 100_000], ["long_title", "catalog.csv:12", "gate.max_title_bytes"]),
+        (names.CATALOG, ["i99", "caf\udce9"], ["invalid_utf8", "catalog.csv:12", "UTF-8"]),
+    ],
+    ids=["negative", "future", "milliseconds", "unknown item", "short row", "double item", "long title", "utf-8"],
+)
+def test_bad_rows_stop_the_run_at_the_gate_and_are_named(tmp_path, table, change, words):
+    for name in (names.BEHAVIORS, names.CATALOG):
+        write(tmp_path, name, rows_of(name))
+    with (tmp_path / table / f"{table}.csv").open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerow(change)
+    (tmp_path / "w" / "serving" / "homefeed" / "1").mkdir(parents=True)
+    (tmp_path / "w" / "serving" / "homefeed" / "1" / "saved_model.pb").write_text("the model pushed before")
+    before = served_files(tmp_path / "w")
+    with pytest.raises(GateRefused) as error:
+        run(tmp_path, tmp_path / "w")
+    assert error.value.exit_code == 3
+    assert all(word in str(error.value) for word in words), str(error.value)
+    assert served_files(tmp_path / "w") == before
+    steps = {p.name for p in (tmp_path / "w" / "artifacts").iterdir()}
+    assert not steps & {"TextEmbeddingGen", "InteractionGen", "Transform", "Trainer", "Pusher"}
+
+
+def test_a_rule_may_be_loosened_and_the_row_is_then_left_out(tmp_path):
+    for name in (names.BEHAVIORS, names.CATALOG):
+        write(tmp_path, name, rows_of(name))
+    write(tmp_path, names.BEHAVIORS, [*rows_of(names.BEHAVIORS), ["u1", "elsewhere", "view", "1700000000"]])
+    outcome = run(tmp_path, tmp_path / "w", "gate.max_share.unknown_item=0.1", "model.epochs=1")
+    assert outcome.metrics["all"]["example_count"] > 0
+
+
+def test_input_that_cannot_be_read_leaves_no_workspace(tmp_path):
+    write(tmp_path, names.BEHAVIORS, rows_of(names.BEHAVIORS))
+    with pytest.raises(InputError, match="catalog"):
+        run(tmp_path, tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_workspace_in_use_is_refused(shop_data, tmp_path):
+    with filelock.FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another run") as error:
+        run(shop_data, tmp_path)
+    assert error.value.exit_code == 2
+
+
+def test_a_log_that_spans_no_time_is_refused(tmp_path):
+    write(tmp_path, names.CATALOG, rows_of(names.CATALOG))
+    write(tmp_path, names.BEHAVIORS, [["u", "i1", "view", "1700000000"], ["u", "i2", "view", "1700000001"]])
+    with pytest.raises(InputError, match="one hour"):
+        run(tmp_path, tmp_path / "w")
+
+
+def test_a_model_below_the_floor_is_not_pushed_and_the_one_before_stays(shop, tmp_path):
+    workspace = tmp_path / "w"
+    shutil.copytree(shop.workspace, workspace, ignore=shutil.ignore_patterns(".lock"))
+    before = served_files(workspace)
+    outcome = run(shop.behaviors.parent, workspace, "evaluation.min_recall=0.99", "model.epochs=1")
+    assert outcome.pushed is None
+    assert any("recall_at_20" in r and "0.99" in r for r in outcome.refusals)
+    assert served_files(workspace) == before
+
+
+def test_a_step_that_fails_for_its_own_reasons_names_itself_and_the_log(tmp_path, monkeypatch):
+    for name in (names.BEHAVIORS, names.CATALOG):
+        write(tmp_path, name, rows_of(name))
+
+    def broken(*_):
+        raise ZeroDivisionError("of the test")
+
+    monkeypatch.setattr("components.data_gate.row_reasons", broken)
+    with pytest.raises(
+        HomefeedError, match=r"DataGate failed \(ZeroDivisionError: of the test\); see .*run-.*\.log"
+    ) as e:
+        run(tmp_path, tmp_path / "w")
+    assert e.value.exit_code == 1
+
+
+def test_the_command_line_says_one_sentence_and_exits_with_the_gate_s_code(tmp_path):
+    for name in (names.BEHAVIORS, names.CATALOG):
+        write(tmp_path, name, rows_of(name))
+    write(tmp_path, names.BEHAVIORS, [*rows_of(names.BEHAVIORS), ["u1", "i1", "view", "-5"]])
+    command = [sys.executable, "-m", "pipeline.cli", "run", "--behaviors", str(tmp_path / names.BEHAVIORS)]
+    command += ["--catalog", str(tmp_path / names.CATALOG), "--workspace", str(tmp_path / "w")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 3
+    *_, last = result.stderr.strip().splitlines()
+    assert last.startswith("homefeed: the data gate refused the data.") and "behaviors.csv:42" in last
+    assert "Traceback" not in result.stderr
