@@ -37,6 +37,12 @@ def decode_example(serialized: bytes) -> Row:
     return row
 
 
+def row_order(source: str) -> tuple[str, int]:
+    """Sort key of `names.SOURCE_ROW` values: by file, then by row."""
+    file, _, number = source.rpartition(":")
+    return file, int(number)
+
+
 def split_pattern(examples: Examples, split: str) -> str:
     """Glob of a split's TFRecord files. Raises ValueError where the artifact has no such split."""
     return artifact_utils.get_split_uri([examples], split) + "/*"

@@ -14,7 +14,7 @@ from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputA
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.data_gate import blessed_limits
-from components.examples import ReadSplit, WriteSplit
+from components.examples import ReadSplit, WriteSplit, row_order
 from components.interactions import (
     Event,
     Timeline,
@@ -139,7 +139,7 @@ class _WithEmbeddings(beam.PTransform):
         self._embeddings = embeddings
 
     def expand(self, items: beam.PCollection) -> beam.PCollection:
-        first = items | beam.GroupByKey() | beam.MapTuple(lambda _, rows: min(rows, key=lambda r: r[names.SOURCE_ROW]))
+        first = items | beam.GroupByKey() | beam.MapTuple(lambda _, rows: min(rows, key=_order_of))
         return (
             {
                 "rows": first | "KeyText" >> beam.Map(lambda row: (text_hash(item_text(row)), row)),
@@ -149,6 +149,10 @@ class _WithEmbeddings(beam.PTransform):
             | "JoinText" >> beam.CoGroupByKey()
             | beam.FlatMapTuple(_with_embedding)
         )
+
+
+def _order_of(row: dict[str, list[Any]]) -> tuple[str, int]:
+    return row_order(row[names.SOURCE_ROW][0].decode())
 
 
 def _with_embedding(_: bytes, sides: dict[str, Iterable[Any]]) -> Iterator[tuple[bytes, dict[str, list[Any]]]]:

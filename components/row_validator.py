@@ -13,7 +13,7 @@ from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import RowAnomalies
-from components.examples import ReadSplit
+from components.examples import ReadSplit, row_order
 from components.row_rules import Limits, first_broken
 from schema import names
 
@@ -22,18 +22,18 @@ _SHOWN = 3
 
 
 class FirstRows(beam.CombineFn):
-    """Counts values and keeps the smallest few: values -> (count, sorted list of at most `_SHOWN`)."""
+    """Counts source rows and keeps the first few: source rows -> (count, at most `_SHOWN` in order)."""
 
     def create_accumulator(self) -> tuple[int, list[str]]:
         return 0, []
 
     def add_input(self, accumulator: tuple[int, list[str]], value: str) -> tuple[int, list[str]]:
         count, rows = accumulator
-        return count + 1, sorted([*rows, value])[:_SHOWN]
+        return count + 1, sorted([*rows, value], key=row_order)[:_SHOWN]
 
     def merge_accumulators(self, accumulators: Iterable[tuple[int, list[str]]]) -> tuple[int, list[str]]:
         counts, rows = zip(*accumulators, strict=True)
-        return sum(counts), sorted(row for part in rows for row in part)[:_SHOWN]
+        return sum(counts), sorted((row for part in rows for row in part), key=row_order)[:_SHOWN]
 
     def extract_output(self, accumulator: tuple[int, list[str]]) -> tuple[int, list[str]]:
         return accumulator
@@ -93,7 +93,11 @@ class _Repeated(beam.PTransform):
 
     def expand(self, keyed: beam.PCollection) -> beam.PCollection:
         finding = self._finding
-        return keyed | beam.GroupByKey() | beam.FlatMap(lambda kv: [(finding, row) for row in sorted(kv[1])[1:]])
+
+        def all_but_first(group: tuple[str, Iterable[str]]) -> list[tuple[tuple[str, str], str]]:
+            return [(finding, row) for row in sorted(group[1], key=row_order)[1:]]
+
+        return keyed | beam.GroupByKey() | beam.FlatMap(all_but_first)
 
 
 def _unknown_item(element: tuple[str, dict[str, Iterable[str]]]) -> Iterator[tuple[tuple[str, str], str]]:

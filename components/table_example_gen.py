@@ -67,7 +67,8 @@ def _batches(path: str, wanted: list[str], broken: list[int]) -> Iterable[pa.Rec
             parquet = pa.parquet.ParquetFile(file)
             yield from parquet.iter_batches(columns=[c for c in parquet.schema_arrow.names if c in wanted])
             return
-        present = [c for c in _header(path) if c in wanted]
+        with FileSystems.open(path) as lines:
+            present = [c for c in parse_header(lines.readline()) if c in wanted]
 
         def note(row: pa.csv.InvalidRow) -> str:
             broken.append(row.number)
@@ -85,10 +86,9 @@ def _batches(path: str, wanted: list[str], broken: list[int]) -> Iterable[pa.Rec
             yield from reader
 
 
-def _header(path: str) -> list[str]:
-    with FileSystems.open(path) as file:
-        line = file.readline().decode("utf-8-sig")
-    return next(csv.reader([line]))
+def parse_header(line: bytes) -> list[str]:
+    """Column names of a CSV file's first line. Raises UnicodeDecodeError or csv.Error where it is none."""
+    return next(csv.reader([line.decode("utf-8-sig")]), [])
 
 
 def _convert(value: Any, kind: type) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from components.table_example_gen import parse_header
 from schema import names
 from schema.errors import InputError
 
@@ -71,17 +72,15 @@ def _check_file(file: Path, table: str) -> None:
 
 
 def _csv_columns(file: Path) -> list[str]:
-    if file.stat().st_size == 0:
+    with file.open("rb") as lines:
+        header, first = lines.readline(), lines.readline()
+    if not header:
         raise InputError(f"{file}: is empty; remove it, or write it again with a header and rows.")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = csv.reader(lines)
-            columns, first = next(rows, None), next(rows, None)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: its first lines are not UTF-8 ({error.reason}); convert the file.") from error
-    except csv.Error as error:
-        raise InputError(f"{file}: its first lines are not CSV ({error}); write it again.") from error
-    if not columns or first is None:
+        columns = parse_header(header)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: its header is not CSV in UTF-8 ({error}); write the file again.") from error
+    if not first.strip():
         raise InputError(f"{file}: has no rows under its header; remove it, or write it again with rows.")
     return columns
 

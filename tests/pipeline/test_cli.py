@@ -88,7 +88,7 @@ def test_recommend_writes_lists_without_what_users_had(cli, shop, tmp_path):
         row[names.ITEM_ID]
         for file in shop.behaviors.glob("*/*.csv")
         for row in csv.DictReader(file.open(encoding="utf-8"))
-        if row[names.USER_ID] == "U000003" and row[names.EVENT] != "hover"
+        if row[names.USER_ID] == "U000003" and row[names.ITEM_ID] and row[names.EVENT] != "hover"
     }
     assert had and not had & {r["item_id"] for r in rows if r["user_id"] == "U000003"}
     assert (

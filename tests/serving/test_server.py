@@ -1,6 +1,7 @@
 import os
 import shutil
 import time
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -39,7 +40,12 @@ def model(shop):
 
 @pytest.fixture(scope="module")
 def http(server):
-    return httpx.Client(base_url=f"http://localhost:{server[1]}/v1/models/{names.MODEL_NAME}")
+    """`post(":predict", …)` and `get("/versions/1")` on the model's path."""
+    base = f"http://localhost:{server[1]}/v1/models/{names.MODEL_NAME}"
+    with httpx.Client() as client:
+        yield SimpleNamespace(
+            post=lambda path, **body: client.post(base + path, **body), get=lambda path: client.get(base + path)
+        )
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])

@@ -39,8 +39,8 @@ def padded(lists):
     return np.array([[*values, *[b""] * (width - len(values))] for values in lists], object)
 
 
-def ask(model, k, user_ids, **more):
-    inputs = {names.USER_ID: strings(*user_ids), names.K: np.array([k], np.int32)}
+def ask(model, length, user_ids, **more):
+    inputs = {names.USER_ID: strings(*user_ids), names.K: np.array([length], np.int32)}
     return model(names.RECOMMEND, {**inputs, **more})
 
 
@@ -248,6 +248,17 @@ def test_only_ops_of_the_stock_model_server(shop):
     assert not foreign
     assert all(op_def_registry.get(op) is not None for op in ops)
     assert not {op for op in ops if op in {"PyFunc", "EagerPyFunc", "PyFuncStateless"}}
+
+
+def test_every_table_is_transform_s_own_but_the_list_of_known_users(shop):
+    """So no other code turns a raw id into a feature."""
+    assets = {p.name for p in (shop.version / "assets").iterdir()}
+    transform = shop.artifact("Transform", "transform_graph") / "transform_fn" / "assets"
+    vocabularies = {p.name for p in transform.iterdir()}
+    assert {"items", "users", "events", "categories"} <= vocabularies
+    assert assets - vocabularies == {"user_ids.txt"}
+    for name in vocabularies & assets:
+        assert (shop.version / "assets" / name).read_bytes() == (transform / name).read_bytes()
 
 
 def test_warm_up_requests_travel_with_the_model_and_are_answered(shop, model):
