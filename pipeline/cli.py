@@ -4,19 +4,15 @@ TensorFlow and TFX are imported by the commands that need them, so that `--help`
 """
 
 import datetime as dt
-import os
 import sys
-import warnings
 from collections import Counter
 from typing import Any
-
-# Before TensorFlow's first import, which commands make: its C++ notes are no news to a user.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 
@@ -197,8 +193,6 @@ def _print_counts(counts: Counter[str], out: str) -> None:
 
 def main() -> None:
     """Runs the command line; what a person can act on is one line on stderr."""
-    if not sys.warnoptions:  # the libraries' deprecations are no news to a user either
-        warnings.simplefilter("ignore")
     try:
         homefeed(standalone_mode=False)
     except HomefeedError as error:

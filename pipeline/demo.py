@@ -1,7 +1,6 @@
 """`make demo`: a generated shop, trained, gated, pushed, served and asked, from nothing, in one command."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
 from components.serving_validator import served
 from pipeline.tables import answer_table, read_titles
 from schema import names

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 import tfx.v1 as tfx
 from rich.console import Console
+from tfx.orchestration.portable.launcher import Launcher
 
 from pipeline.config import Config
 from pipeline.inputs import inspect_table
@@ -23,7 +25,6 @@ from trainer.text_encoder import fingerprint, resolve_encoder
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CODE = ("components", "schema", "trainer")
-_STEP = re.compile(r"Component (\S+) is (running|finished)\.")
 
 
 def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) -> Outcome:
@@ -58,7 +59,8 @@ def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) ->
         with _told(root) as (log, steps):
             try:
                 dag = build_pipeline(config, tables[0], tables[1], places, metadata)
-                tfx.orchestration.LocalDagRunner().run(dag)
+                with steps.of_launches(), _no_arguments():
+                    tfx.orchestration.LocalDagRunner().run(dag)
             except Exception as error:
                 logging.exception("The run ended at %s.", steps.current)
                 raise _as_ours(error, steps.current, log) from error
@@ -137,21 +139,44 @@ def _told(root: Path) -> Iterator[tuple[Path, "_Steps"]]:
             content.close()
 
 
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """Hides the command line: TFX's Beam executors read it for absl's flags, as if it were theirs."""
+    arguments = sys.argv
+    sys.argv = arguments[:1]
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+
+
 class _Steps(logging.Handler):
     """Tells which step runs, for how long it did, and what steps say of their progress."""
 
     def __init__(self, console: Console):
         super().__init__()
-        self._console, self._started = console, time.monotonic()
+        self._console = console
         self.current = "the pipeline's construction"
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        step = _STEP.fullmatch(message)
-        if step and step[2] == "running":
-            self._started, self.current = time.monotonic(), step[1]
-            self._console.print(f"[bold]{step[1]}[/bold] …")
-        elif step:
-            self._console.print(f"  done in {time.monotonic() - self._started:.1f} s", style="dim")
-        elif record.name == "homefeed.progress":
-            self._console.print(f"  {message}", style="dim")
+        if record.name == "homefeed.progress":
+            self._console.print(f"  {record.getMessage()}", style="dim")
+
+    @contextmanager
+    def of_launches(self) -> Iterator[None]:
+        """Tells of every node that TFX's launcher launches; TFX has no hook for it."""
+        launch = Launcher.launch
+
+        def told(launcher: Launcher) -> Any:
+            self.current = launcher._pipeline_node.node_info.id
+            self._console.print(f"[bold]{self.current}[/bold] …")
+            start = time.monotonic()
+            execution = launch(launcher)
+            self._console.print(f"  done in {time.monotonic() - start:.1f} s", style="dim")
+            return execution
+
+        Launcher.launch = told
+        try:
+            yield
+        finally:
+            Launcher.launch = launch

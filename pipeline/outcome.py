@@ -71,19 +71,19 @@ def _read_evaluation(outcome: Outcome, evaluation: Any) -> None:
     for by_slice in result.metric_validations_per_slice:
         for failure in by_slice.failures:
             where = ", ".join(f"{k.column} {k.bytes_value.decode()}" for k in by_slice.slice_key.single_slice_keys)
-            outcome.refusals.append(
-                f"the evaluation refused the model: {failure.metric_key.name} of {where or 'all users'} is "
-                f"{failure.metric_value.double_value.value:.4f}; {_asked(failure.metric_threshold)}."
-            )
+            what = f"{failure.metric_key.name} of {where or 'all users'} {_missed(failure)}"
+            outcome.refusals.append(f"the evaluation refused the model: {what}.")
     if not result.validation_ok and not outcome.refusals:
         missing = [str(s).replace("\n", " ") for s in result.missing_slices]
         outcome.refusals.append(f"the evaluation refused the model: no held-out data in {missing or 'any slice'}.")
 
 
-def _asked(threshold: Any) -> str:
+def _missed(failure: Any) -> str:
+    value, threshold = failure.metric_value.double_value.value, failure.metric_threshold
     if threshold.HasField("value_threshold"):
-        return f"at least {threshold.value_threshold.lower_bound.value:g} is asked for"
-    return f"it may fall by {-threshold.change_threshold.relative.value:.0%} against the last pushed model"
+        return f"is {value:.4f}, at least {threshold.value_threshold.lower_bound.value:g} is asked for"
+    allowed = -threshold.change_threshold.relative.value
+    return f"changed by {value:+.4f}, it may fall by {allowed:.0%} against the last pushed model"
 
 
 def _read_serving_check(outcome: Outcome, blessing: Any) -> None:

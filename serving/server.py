@@ -60,7 +60,10 @@ def running_server(
     except RuntimeError as error:
         listener.close()
         raise InputError(f"port {port}: cannot be listened on ({error}); choose another with --port.") from error
-    config = uvicorn.Config(rest_app(model), log_level="warning", timeout_graceful_shutdown=_DRAIN_SECONDS)
+    # Logging stays the caller's: uvicorn's own configuration would close every handler there is.
+    config = uvicorn.Config(
+        rest_app(model), log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
+    )
     rest = uvicorn.Server(config)
     rest.install_signal_handlers = lambda: None  # ours decide when to stop
     thread = threading.Thread(target=rest.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)

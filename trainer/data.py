@@ -15,7 +15,6 @@ class Catalog:
 
     Attributes:
       item_ids: [items] object (bytes).
-      titles: [items] object (bytes); empty where there is none.
       categories: [items, most] int64, padded with -1.
       prices: [items] float32, scaled; 0 where there is none.
       train_counts: [items] int64, how often each is a target in training.
@@ -25,7 +24,6 @@ class Catalog:
     """
 
     item_ids: np.ndarray
-    titles: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
     train_counts: np.ndarray
@@ -106,7 +104,6 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
     snapshots = next(iter(_rows(timeline_pattern, transform)))[names.SNAPSHOT_TIMESTAMPS]
     return Catalog(
         item_ids=np.array([row[names.ITEM_ID][0] for row in rows], object),
-        titles=np.array([row[names.TITLE][0] if len(row[names.TITLE]) else b"" for row in rows], object),
         categories=_padded([row[names.CATEGORY_INDICES] for row in rows], -1, np.int64),
         prices=np.array(
             [row[names.PRICE_SCALED][0] if len(row[names.PRICE_SCALED]) else 0 for row in rows], np.float32

@@ -14,7 +14,6 @@ CATEGORY_VOCABULARY = "categories"
 
 _AS_THEY_ARE = (
     names.ITEM_ID,
-    names.TITLE,
     names.USER_ID,
     names.TIMESTAMP,
     names.WEIGHT,

@@ -25,7 +25,6 @@ def run_fn(fn_args: FnArgs) -> None:
     hyper, history_length = settings["model"], settings["history_length"]
     train, catalog_pattern, users_pattern, timeline = fn_args.train_files
     tf.keras.utils.set_random_seed(hyper["seed"])
-    _grow_gpu_memory()
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     catalog = read_catalog(catalog_pattern, timeline, transform)
     users = read_users(users_pattern, transform, history_length)
@@ -62,9 +61,3 @@ class _Progress(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         progress.info("epoch %d of %d, loss %.4f", epoch + 1, self._epochs, (logs or {})["loss"])
-
-
-def _grow_gpu_memory() -> None:
-    """Takes of a GPU only what is needed; the other steps of the run are in this process too."""
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)

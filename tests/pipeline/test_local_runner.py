@@ -8,6 +8,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+import tensorflow as tf
 
 from pipeline.config import load_config
 from pipeline.local_runner import run_locally
@@ -39,6 +40,11 @@ def run(folder: Path, workspace: Path, *assignments: str):
 def served_files(workspace: Path) -> dict[str, int]:
     """What a model server would see."""
     return {str(p): p.stat().st_mtime_ns for p in (workspace / "serving").rglob("*")}
+
+
+def records(folder: Path) -> list[bytes]:
+    files = [str(file) for file in folder.glob("*.gz")]
+    return sorted(tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator())
 
 
 def test_a_second_run_on_unchanged_input_runs_nothing_again(shop, config):
@@ -131,13 +137,16 @@ def test_a_log_that_spans_no_time_is_refused(tmp_path):
         run(tmp_path, tmp_path / "w")
 
 
-def test_a_model_below_the_floor_is_not_pushed_and_the_one_before_stays(shop, tmp_path):
+def test_a_model_below_the_floor_or_worse_than_the_last_pushed_is_not_pushed(shop, tmp_path):
     workspace = tmp_path / "w"
     shutil.copytree(shop.workspace, workspace, ignore=shutil.ignore_patterns(".lock"))
     before = served_files(workspace)
-    outcome = run(shop.behaviors.parent, workspace, "evaluation.min_recall=0.99", "model.epochs=1")
+    untrained = ("model.learning_rate=1.0e-7", "model.epochs=1")
+    outcome = run(shop.behaviors.parent, workspace, "evaluation.min_recall=0.99", *untrained)
     assert outcome.pushed is None
-    assert any("recall_at_20" in r and "0.99" in r for r in outcome.refusals)
+    floor, drop = sorted(r for r in outcome.refusals if "recall_at_20 of all users" in r)
+    assert "at least 0.99" in floor
+    assert "10% against the last pushed model" in drop
     assert served_files(workspace) == before
 
 
@@ -167,3 +176,29 @@ def test_the_command_line_says_one_sentence_and_exits_with_the_gate_s_code(tmp_p
     *_, last = result.stderr.strip().splitlines()
     assert last.startswith("homefeed: the data gate refused the data.") and "behaviors.csv:42" in last
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["InteractionGen", "Trainer", "Pusher"])
+def test_a_killed_run_starts_again_and_only_whole_things_are_used(shop, config, tmp_path, step):
+    workspace = tmp_path / "w"
+    command = [sys.executable, "-m", "pipeline.cli", "run", "--workspace", str(workspace)]
+    command += ["--behaviors", str(shop.behaviors), "--catalog", str(shop.catalog)]
+    command += [part for setting in SETTINGS for part in ("--set", setting)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        for line in process.stderr:
+            if line.startswith(step):
+                process.kill()
+                break
+    assert process.returncode != 0
+    base = workspace / "serving" / names.MODEL_NAME
+    assert not base.exists() or not [p for p in base.iterdir() if p.name.isdecimal()]
+    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(workspace))
+    assert outcome.pushed is not None
+    assert outcome.steps["BehaviorsExampleGen"][0] == "cached"
+    assert [p for p in base.iterdir() if p.name.isdecimal()] == [outcome.pushed]
+    undisturbed = list((shop.artifact("InteractionGen", "examples")).glob("Split-*"))
+    again = max((workspace / "artifacts" / "InteractionGen" / "examples").iterdir(), key=lambda p: int(p.name))
+    assert undisturbed
+    for split in undisturbed:
+        assert records(split) == records(again / split.name)
