@@ -156,10 +156,7 @@ def _to_array(name: str, value: Any, definition: meta_graph_pb2.SignatureDef) ->
     shape = _shape(name, value)
     flat: list[Any] = []
     _flatten(name, value, len(shape), dtype, flat)
-    try:
-        array = np.array(flat, object if dtype == tf.string else dtype.as_numpy_dtype)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"input {name}: a value does not fit {dtype.name} ({error}).") from error
+    array = np.array(flat, object if dtype == tf.string else dtype.as_numpy_dtype)
     if array.size != np.prod(shape, dtype=int):
         raise InputError(f"input {name}: lists of one level have different lengths.")
     return array.reshape(shape)
@@ -203,6 +200,8 @@ def _scalar(name: str, value: Any, dtype: tf.DType) -> Any:
             return value
     elif dtype.is_integer:
         if isinstance(value, int) and not isinstance(value, bool):
+            if not dtype.min <= value <= dtype.max:
+                raise InputError(f"input {name}: {value} does not fit {dtype.name}.")
             return value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import io
 import itertools
+import subprocess
+import sys
 import threading
 import zipfile
 from collections import Counter
@@ -172,3 +174,16 @@ def test_the_sample_has_taste_funnels_and_a_few_per_cent_of_dirt(tmp_path):
     everybody = Counter(theme for themes in bought.values() for theme in themes)
     chance = sum((n / everybody.total()) ** 2 for n in everybody.values())
     assert sum(a == b for a, b in pairs) / len(pairs) > 2 * chance
+
+
+def test_the_sample_s_memory_does_not_grow_with_its_events(tmp_path):
+    peaks = []
+    for events in (20_000, 400_000):
+        code = (
+            "import resource; from pipeline.data.sample import write_sample;"
+            f"write_sample({str(tmp_path / str(events))!r}, events={events});"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        peaks.append(int(result.stdout))
+    assert peaks[1] < 1.1 * peaks[0]
