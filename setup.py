@@ -1,6 +1,6 @@
 """homefeed: a personalised home feed as one TFX pipeline, from behaviour log to TensorFlow Serving."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 # The versions are the one set that TFX 1.16 (CPython 3.10, Keras 2) installs and imports with; `requirements.lock` has
 # every transitive version with its hashes and is made from this list by `make lock`.
@@ -45,7 +45,7 @@ setup(
     version="0.1.0",
     description=__doc__.strip(),
     python_requires=">=3.10,<3.11",
-    packages=["components", "pipeline", "schema", "serving", "trainer"],
+    packages=find_packages(include=["components", "pipeline", "pipeline.*", "schema", "serving", "trainer"]),
     package_data={"schema": ["*.pbtxt"]},
     install_requires=RUNTIME,
     extras_require={"dev": DEV},
