@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all lint bench lock clean
+.PHONY: setup demo test test-all bench lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -24,7 +24,7 @@ test-all: $(STAMP)
 	@$(BIN)/python -m pytest -m ""
 
 bench: $(STAMP)
-	@$(BIN)/python -m benchmarks.online_retail --archive $(or $(ARCHIVE),../shared/data/online-retail.zip)
+	@$(BIN)/python -m benchmarks.online_retail --archive $(or $(ARCHIVE),$(error say which: make bench ARCHIVE=online-retail.zip))
 
 # Resolves setup.py anew. The weights' package asks for sentence-transformers, of which only its files are read.
 lock: $(STAMP)

@@ -9,7 +9,6 @@ it: `homefeed data`, `homefeed run`, `homefeed recommend`.
 """
 
 import csv
-import io
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import scipy.sparse as sp
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.data.online_retail import invoice_rows
 from schema import names
 
 K = 20
@@ -56,15 +56,12 @@ class Split:
 
 def _rows(archive: Path) -> list[tuple[str, str, str]]:
     """(moment as ISO text, user, item) of every sale to a customer."""
-    rows = []
     with zipfile.ZipFile(archive) as file:
-        for name in sorted(file.namelist()):
-            with file.open(name) as content:
-                for row in csv.DictReader(io.TextIOWrapper(content, encoding="utf-8", newline="")):
-                    if row["CustomerID"] and float(row["Quantity"]) > 0:
-                        user = str(int(float(row["CustomerID"])))
-                        rows.append((row["InvoiceDate"], user, row["StockCode"].strip().upper()))
-    return rows
+        return [
+            (row["InvoiceDate"], str(int(float(row["CustomerID"]))), row["StockCode"].strip().upper())
+            for row in invoice_rows(file)
+            if row["CustomerID"] and float(row["Quantity"]) > 0
+        ]
 
 
 def measure(lists: dict[str, list[str]], relevant: dict[str, set[str]]) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from tfx.proto import example_gen_pb2
 
 from components.examples import encode_example
 from schema import names
+from schema.errors import InputError
 
 _BLOCK_BYTES = 8 << 20
 
@@ -42,7 +43,7 @@ def read_rows(path: str, base: str, table: str) -> Iterable[dict[str, list[Any]]
     number = 1
     broken: list[int] = []  # rows that are not CSV of this header; the reader leaves them out of its batches
     for batch in _batches(path, list(types), broken):
-        columns = {name: batch.column(i).to_pylist() for i, name in enumerate(batch.schema.names)}
+        columns = {name: _values(batch.column(i)) for i, name in enumerate(batch.schema.names)}
         for i in range(batch.num_rows):
             number += 1
             while broken and broken[0] == number:
@@ -57,11 +58,26 @@ def read_rows(path: str, base: str, table: str) -> Iterable[dict[str, list[Any]]
     yield from (_broken(source, row) for row in broken)
 
 
+def _values(column: pa.Array) -> list[Any]:
+    """Python values; strings as bytes, since what is not UTF-8 is a row's fault and no error of the reader."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return (column.cast(pa.large_binary()) if is_text else column).to_pylist()
+
+
 def _broken(source: str, number: int) -> dict[str, list[Any]]:
     return {names.SOURCE_ROW: [f"{source}:{number}".encode()], names.BROKEN_ROW: [1]}
 
 
 def _batches(path: str, wanted: list[str], broken: list[int]) -> Iterable[pa.RecordBatch]:
+    """The file's rows; numbers of rows that are no CSV go into `broken`. Raises InputError where reading breaks off."""
+    try:
+        yield from _read_batches(path, wanted, broken)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(f"{path}: cannot be read to its end ({reason}); write the file again.") from error
+
+
+def _read_batches(path: str, wanted: list[str], broken: list[int]) -> Iterable[pa.RecordBatch]:
     with FileSystems.open(path) as file:
         if path.endswith(".parquet"):
             parquet = pa.parquet.ParquetFile(file)

@@ -48,7 +48,7 @@ def write_online_retail(
     prices: dict[str, list[float]] = defaultdict(list)
     with write_dataset(out) as writer, open_archive(URL, archive) as file:
         counts = writer.counts
-        for row in _rows(file):
+        for row in invoice_rows(file):
             checksum.add(row["InvoiceNo"], row["StockCode"], int(float(row["Quantity"])))
             counts["rows read"] += 1
             stock_code, title = row["StockCode"].strip().upper(), " ".join(row["Description"].split())
@@ -94,8 +94,8 @@ def _utc(text: str) -> dt.datetime:
     return dt.datetime.fromisoformat(text).replace(tzinfo=dt.timezone.utc)
 
 
-def _rows(file: zipfile.ZipFile) -> Iterator[dict[str, str]]:
-    """Rows of the daily CSV files, or of the publisher's workbook, as text."""
+def invoice_rows(file: zipfile.ZipFile) -> Iterator[dict[str, str]]:
+    """Rows of the daily CSV files, or of the publisher's workbook: column -> text, empty where there is no value."""
     members = sorted(name for name in file.namelist() if name.endswith((".csv", ".xlsx")))
     if not members:
         raise InputError(f"{file.filename}: holds no .csv and no .xlsx; give the Online Retail archive.")

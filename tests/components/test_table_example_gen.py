@@ -1,11 +1,13 @@
 import pyarrow as pa
 import pyarrow.parquet
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.examples import decode_example, encode_example
 from components.table_example_gen import read_rows
 from schema import names
+from schema.errors import InputError
 
 LOG = b"user_id,item_id,event,timestamp,value,unknown\n"
 
@@ -58,6 +60,23 @@ def test_parquet_rows_are_the_same_as_csv_rows(tmp_path):
         names.EVENT: [b"view"],
         names.TIMESTAMP: [1],
     }
+
+
+def test_a_parquet_string_that_is_not_utf8_comes_through_as_bytes(tmp_path):
+    column = pa.array([b"u\xff"], pa.binary()).view(pa.string())
+    pa.parquet.write_table(pa.table({"user_id": column}), tmp_path / "a.parquet")
+    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path), names.BEHAVIORS)
+    assert row[names.USER_ID] == [b"u\xff"]
+
+
+def test_a_parquet_file_that_is_broken_inside_is_named(tmp_path):
+    file = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"user_id": [str(n) for n in range(50_000)]}), file, use_dictionary=False)
+    content = bytearray(file.read_bytes())
+    content[1_000:60_000] = bytes(59_000)
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read to its end"):
+        list(read_rows(str(file), str(tmp_path), names.BEHAVIORS))
 
 
 @given(

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import filelock
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
@@ -122,6 +124,19 @@ def test_input_that_cannot_be_read_leaves_no_workspace(tmp_path):
     with pytest.raises(InputError, match="catalog"):
         run(tmp_path, tmp_path / "w")
     assert not (tmp_path / "w").exists()
+
+
+def test_a_file_that_breaks_off_inside_is_named_with_the_code_of_bad_input(tmp_path):
+    for name in (names.BEHAVIORS, names.CATALOG):
+        write(tmp_path, name, rows_of(name))
+    (tmp_path / names.CATALOG / "catalog.csv").unlink()
+    table = pa.table({names.ITEM_ID: [f"i{n}" for n in range(50_000)], names.TITLE: ["t"] * 50_000})
+    pa.parquet.write_table(table, tmp_path / names.CATALOG / "catalog.parquet", use_dictionary=False)
+    with (tmp_path / names.CATALOG / "catalog.parquet").open("r+b") as file:
+        file.seek(1_000)
+        file.write(bytes(59_000))
+    with pytest.raises(InputError, match=r"catalog\.parquet: cannot be read to its end"):
+        run(tmp_path, tmp_path / "w")
 
 
 def test_a_workspace_in_use_is_refused(shop_data, tmp_path):
