@@ -7,10 +7,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pipeline.config import Config, load_config
 from schema import names
+
+# Machines that share their cores are slow now and then; that says nothing about a property.
+hypothesis.settings.register_profile("homefeed", deadline=None)
+hypothesis.settings.load_profile("homefeed")
 
 SETTINGS = (
     "model.epochs=3",

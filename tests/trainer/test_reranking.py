@@ -10,7 +10,7 @@ rows = st.lists(st.integers(-5, 5), min_size=1, max_size=12)
 
 
 @given(rows, st.data())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_ranks_equal_a_plain_count_with_ties_against_the_item(scores, data):
     items = data.draw(st.lists(st.integers(-1, len(scores) - 1), min_size=1, max_size=5))
     found = ranks(tf.constant([scores], tf.float32), tf.constant([items], tf.int64)).numpy()[0]

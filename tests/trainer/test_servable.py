@@ -100,32 +100,27 @@ def test_offline_metrics_equal_numpy_over_the_recommended_lists(shop, model, hel
     assert compared > 100
 
 
-def test_ranks_of_every_held_out_user_equal_numpy_over_the_embeddings(model, held_out, catalog_ids):
+def test_ranks_of_newcomers_equal_numpy_over_the_embeddings(model, held_out, catalog_ids):
+    """Users without a history before the cut: what the model has stored of them since must not be used."""
     found = model(names.EVALUATE, {names.EXAMPLES: strings(*held_out)})
     items = model(names.EMBED_ITEM, {names.ITEM_ID: strings(*catalog_ids)})[names.EMBEDDING]
-    seen_new_user = False
-    for i, record in enumerate(held_out):
-        row = decode_example(record)
-        history = row.get(names.HISTORY_ITEM_IDS, [])
-        if not history:
-            seen_new_user = True
-            row = {**row, names.USER_ID: [b"somebody that nobody knows"]}  # who has no stored history either
-        query = model(
-            names.EMBED_QUERY,
-            {
-                names.USER_ID: strings(*row[names.USER_ID]),
-                names.HISTORY_ITEM_IDS: padded([history]),
-                names.TIMESTAMP: np.array(row[names.TIMESTAMP], np.int64),
-            },
-        )[names.EMBEDDING][0]
-        scores = items @ query
-        scores[[catalog_ids.index(item) for item in row.get(names.SEEN_ITEM_IDS, [])]] = -np.inf
-        if history:  # `embed_query` does not tell events, so only users without a history must agree exactly
+    compared = 0
+    for i, row in enumerate(map(decode_example, held_out)):
+        if names.HISTORY_ITEM_IDS in row:
             continue
-        ranks = [int((scores >= scores[catalog_ids.index(t)] - 1e-5).sum()) for t in row[names.TARGET_ITEM_IDS]]
-        assert np.abs(found[names.RANKS][i][: len(ranks)] - ranks).max() <= 1
-        assert found[names.RELEVANT][i] == len(ranks)
-    assert seen_new_user
+        nobody = {names.USER_ID: strings(b"nobody"), names.TIMESTAMP: np.array(row[names.TIMESTAMP], np.int64)}
+        scores = items @ model(names.EMBED_QUERY, nobody)[names.EMBEDDING][0]
+        targets = row[names.TARGET_ITEM_IDS]
+        # Scores that differ by rounding alone may change places.
+        lowest, highest = (
+            np.array([(scores >= scores[catalog_ids.index(t)] + slack).sum() for t in targets])
+            for slack in (1e-4, -1e-4)
+        )
+        ranks = found[names.RANKS][i][: len(targets)]
+        assert ((lowest <= ranks) & (ranks <= highest)).all()
+        assert found[names.RELEVANT][i] == len(targets)
+        compared += 1
+    assert compared
 
 
 def test_score_is_the_dot_product_of_the_embeddings(model, catalog_ids):
