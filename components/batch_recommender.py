@@ -16,7 +16,7 @@ from schema import names
 from schema.saved_model import ServableModel
 
 HEADER = (names.USER_ID, names.ITEM_ID, "rank", "score")
-_BATCH = 256
+BATCH = 256  # users asked at once
 
 
 def recommend_rows(
@@ -74,7 +74,7 @@ def BatchRecommender(
             pipeline
             | ReadSplit(examples, names.USERS_SPLIT)
             | beam.Map(lambda row: row[names.USER_ID][0])
-            | beam.BatchElements(min_batch_size=_BATCH, max_batch_size=_BATCH)
+            | beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
             | beam.ParDo(RecommendBatch(pushed_model.uri, k))
             | beam.Map(csv_line)
             | beam.io.WriteToText(

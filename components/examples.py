@@ -59,12 +59,12 @@ class ReadSplit(beam.PTransform):
         return pipeline | beam.io.ReadFromTFRecord(self._pattern) | beam.Map(decode_example)
 
 
-class WriteSplit(beam.PTransform):
-    """Writes rows as one split of an Examples artifact: gzipped TFRecords, as TFX's own components write them."""
+class WriteRows(beam.PTransform):
+    """Writes rows as gzipped TFRecords, as TFX's own components write them; `prefix` begins the files' names."""
 
-    def __init__(self, examples: Examples, split: str):
+    def __init__(self, prefix: str):
         super().__init__()
-        self._prefix = f"{examples.uri}/Split-{split}/data_tfrecord"
+        self._prefix = prefix
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
         return (
@@ -72,3 +72,8 @@ class WriteSplit(beam.PTransform):
             | beam.Map(encode_example).with_output_types(bytes)
             | beam.io.WriteToTFRecord(self._prefix, file_name_suffix=".gz")
         )
+
+
+def write_split(examples: Examples, split: str) -> WriteRows:
+    """Writes rows as one split of an Examples artifact."""
+    return WriteRows(f"{examples.uri}/Split-{split}/data_tfrecord")

@@ -14,7 +14,7 @@ from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputA
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.data_gate import blessed_limits
-from components.examples import ReadSplit, WriteSplit, row_order
+from components.examples import ReadSplit, row_order, write_split
 from components.interactions import (
     Event,
     Timeline,
@@ -30,7 +30,6 @@ from components.text_embedding_gen import (
     embedding_files,
     item_text,
     text_hash,
-    usable_catalog,
 )
 from schema import names
 from schema.errors import InputError
@@ -58,12 +57,12 @@ class Interactions(beam.PTransform):
         limits, weights, split = self._limits, self._weights, self._split
         items = (
             tables[names.CATALOG]
-            | "UsableItems" >> beam.Filter(usable_catalog, limits)
+            | "UsableItems" >> beam.Filter(is_usable, names.CATALOG, limits)
             | "ByItem" >> beam.Map(lambda row: (row[names.ITEM_ID][0], row))
         )
         events = (
             tables[names.BEHAVIORS]
-            | "UsableEvents" >> beam.Filter(lambda row: is_usable(row, names.BEHAVIORS, limits))
+            | "UsableEvents" >> beam.Filter(is_usable, names.BEHAVIORS, limits)
             | "Weighted" >> beam.FlatMap(_weighted, weights)
         )
         events = {"events": events, "items": items} | "KnownItems" >> _OfKnownItems()
@@ -230,4 +229,4 @@ def InteractionGen(
         }
         transform = Interactions(blessed_limits(blessing), json.loads(events), json.loads(split))
         for name, rows in (tables | transform).items():
-            _ = rows | f"Write[{name}]" >> WriteSplit(examples, name)
+            _ = rows | f"Write[{name}]" >> write_split(examples, name)

@@ -5,7 +5,6 @@ embedded is read from there.
 """
 
 import hashlib
-import importlib
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,12 +14,13 @@ import apache_beam as beam
 import tfx.v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
+from tfx.utils import import_utils
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.data_gate import blessed_limits
-from components.examples import ReadSplit, decode_example, encode_example
-from components.row_rules import Limits, is_usable
+from components.examples import ReadSplit, WriteRows, decode_example
+from components.row_rules import is_usable
 from schema import names
 
 TEXT_HASH = "text_hash"
@@ -51,8 +51,7 @@ class Encode(beam.DoFn):
 
     def setup(self) -> None:
         encoder_fn, folder, max_tokens = self._arguments
-        module, function = encoder_fn.rsplit(".", 1)
-        self._encoder = getattr(importlib.import_module(module), function)(folder, max_tokens)
+        self._encoder = import_utils.import_class_by_path(encoder_fn)(folder, max_tokens)
 
     def process(self, batch: list[tuple[bytes, str]]) -> Iterator[dict[str, list[Any]]]:
         vectors = self._encoder.encode([text for _, text in batch])
@@ -99,11 +98,6 @@ def _missing(element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[
             yield key, text
 
 
-def usable_catalog(row: dict[str, list[Any]], limits: Limits) -> bool:
-    """Whether a catalog row becomes an item."""
-    return is_usable(row, names.CATALOG, limits)
-
-
 @tfx.dsl.components.component(use_beam=True)
 def TextEmbeddingGen(
     catalog: InputArtifact[Examples],
@@ -124,19 +118,14 @@ def TextEmbeddingGen(
         texts = (
             pipeline
             | ReadSplit(catalog, names.ALL_SPLIT)
-            | beam.Filter(usable_catalog, blessed_limits(blessing))
+            | beam.Filter(is_usable, names.CATALOG, blessed_limits(blessing))
             | beam.Map(item_text)
         )
         shards = sorted(fileio.glob(f"{cache}/*.gz"))
         cached = pipeline | "Cache" >> ReadRows(shards)
         new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens), batch_size)
         for name, rows in ((_NEW, new), (_KNOWN, known)):
-            _ = (
-                rows
-                | f"EncodeRows[{name}]" >> beam.Map(encode_example)
-                | f"Write[{name}]"
-                >> beam.io.WriteToTFRecord(f"{text_embeddings.uri}/text_embeddings-{name}", file_name_suffix=".gz")
-            )
+            _ = rows | f"Write[{name}]" >> WriteRows(f"{text_embeddings.uri}/text_embeddings-{name}")
     fileio.makedirs(cache)
     for shard in fileio.glob(f"{text_embeddings.uri}/text_embeddings-{_NEW}*.gz"):
         _add_to_cache(shard, cache)

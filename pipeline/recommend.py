@@ -5,11 +5,10 @@ from pathlib import Path
 
 from rich.progress import track
 
-from components.batch_recommender import HEADER, recommend_rows
+from components.batch_recommender import BATCH, HEADER, recommend_rows
 from schema.errors import InputError
 from schema.saved_model import ServableModel
-
-_BATCH = 256
+from serving.versions import versions_in
 
 
 def write_recommendations(model: str, users: str, k: int, out: str, include_seen: bool) -> int:
@@ -36,9 +35,9 @@ def write_recommendations(model: str, users: str, k: int, out: str, include_seen
         with partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(HEADER)
-            starts = range(0, len(user_ids), _BATCH)
+            starts = range(0, len(user_ids), BATCH)
             for start in track(starts, description="users", transient=True):
-                batch = user_ids[start : start + _BATCH]
+                batch = user_ids[start : start + BATCH]
                 for row in recommend_rows(servable, batch, k, exclude_seen=not include_seen):
                     writer.writerow((*row[:3], f"{row[3]:.6g}"))
                     rows += 1
@@ -54,10 +53,10 @@ def newest_version(folder: Path) -> Path:
     """The folder itself where it is a version, else the newest version below it. Raises InputError without one."""
     if (folder / "saved_model.pb").is_file():
         return folder
-    versions = [p for p in folder.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()]
+    versions = versions_in(folder)
     if not versions:
         raise InputError(f"{folder}: holds no SavedModel; give a folder such as W/serving/homefeed.")
-    return max(versions, key=lambda p: int(p.name))
+    return folder / str(versions[0])
 
 
 def read_users(file: Path) -> list[bytes]:

@@ -17,8 +17,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from schema import names
 from schema.errors import HomefeedError
+from schema.signatures import INPUTS
 
 # Codes after which the same request is safe to send again: it was not answered.
 _AGAIN_GRPC = {grpc.StatusCode.UNAVAILABLE}
@@ -159,13 +159,7 @@ class RestClient:
 
 
 # gRPC tensors carry their dtype; lists of Python numbers take the contract's, not NumPy's.
-_INPUT_DTYPES = {
-    names.K: tf.int32,
-    names.DIVERSITY: tf.float32,
-    names.EXPLORATION: tf.float32,
-    names.SEED: tf.int64,
-    names.TIMESTAMP: tf.int64,
-}
+_INPUT_DTYPES = {name: dtype for name, (dtype, _, _) in INPUTS.items() if dtype != tf.string}
 
 
 def _is_safe_to_repeat(error: BaseException) -> bool:

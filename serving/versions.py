@@ -27,11 +27,17 @@ class NotServed(HomefeedError):
     """The request asks for a model or version that is not served."""
 
 
+def versions_in(base: Path) -> list[int]:
+    """Versions below a folder, newest first: folders whose name is a number and that hold `saved_model.pb`."""
+    found = (int(p.name) for p in base.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file())
+    return sorted(found, reverse=True)
+
+
 class VersionedModel:
     """Serves the newest version below a folder, as TensorFlow Serving's default policy does.
 
-    A version is a folder whose name is a number and that holds `saved_model.pb`. A new version is loaded beside the old
-    one, which answers until the new one can; one that does not load never replaces it.
+    A new version is loaded beside the old one, which answers until the new one can; one that does not load never
+    replaces it.
 
     Args:
       name: what requests call the model.
@@ -48,11 +54,7 @@ class VersionedModel:
 
     def refresh(self) -> None:
         """Looks for a newer version and serves it. Errors are logged and kept in the version's status."""
-        candidates = sorted(
-            (int(p.name) for p in self._base.glob("*") if p.name.isdecimal() and (p / "saved_model.pb").is_file()),
-            reverse=True,
-        )
-        for version in candidates:
+        for version in versions_in(self._base):
             if self._loaded and version <= self._loaded[0]:
                 return
             status = self._statuses.get(version)

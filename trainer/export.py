@@ -11,27 +11,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from schema import names
+from schema.signatures import INPUTS
 from trainer.servable import Servable
 
 _WARM_UP = "tf_serving_warmup_requests"  # in assets.extra: TensorFlow Serving replays it before a version goes live
-
-# Input -> (dtype, rank, default: None where the request has to bring it). Every rank counts the batch.
-_INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
-    names.EXAMPLES: (tf.string, 1, None),
-    names.USER_ID: (tf.string, 1, None),
-    names.ITEM_ID: (tf.string, 1, None),
-    names.ITEM_IDS: (tf.string, 2, None),
-    names.QUERY: (tf.string, 1, None),
-    names.HISTORY_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
-    names.HISTORY_EVENTS: (tf.string, 2, [[names.PADDING]]),
-    names.TIMESTAMP: (tf.int64, 1, [0]),
-    names.K: (tf.int32, 1, [20]),
-    names.EXCLUDE_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
-    names.EXCLUDE_SEEN: (tf.bool, 1, [True]),
-    names.DIVERSITY: (tf.float32, 1, [0.0]),
-    names.EXPLORATION: (tf.float32, 1, [0.0]),
-    names.SEED: (tf.int64, 1, [0]),
-}
 
 
 def signatures(servable: Servable) -> dict[str, Any]:
@@ -52,7 +35,7 @@ def signatures(servable: Servable) -> dict[str, Any]:
 def _signature(method: Callable[..., Any]) -> Any:
     specs = []
     for name in inspect.signature(method).parameters:
-        dtype, rank, _ = _INPUTS[name]
+        dtype, rank, _ = INPUTS[name]
         specs.append(tf.TensorSpec([None] * rank, dtype, name=name))
     return tf.function(method, input_signature=specs)
 
@@ -67,7 +50,7 @@ def _declare_defaults(folder: str) -> None:
         saved_model = saved_model_pb2.SavedModel.FromString(file.read())
     for name, definition in saved_model.meta_graphs[0].signature_def.items():
         for key in definition.inputs:
-            dtype, _, default = _INPUTS.get(key, (None, 0, None))
+            dtype, _, default = INPUTS.get(key, (None, 0, None))
             if name == names.SEARCH and key == names.USER_ID:
                 default = [names.PADDING]
             if default is not None:

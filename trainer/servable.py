@@ -147,10 +147,10 @@ class Servable(tf.Module):
     def _scores(self, query: Query) -> tf.Tensor:
         return tf.matmul(query.vectors, self._vectors, transpose_b=True)
 
-    def _top(self, scores: tf.Tensor, k: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """The k best of each row as item ids and scores, and their indices."""
+    def _top(self, scores: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The k best of each row as item ids and scores."""
         top = tf.math.top_k(scores, tf.minimum(tf.reduce_max(k), tf.shape(scores)[1]))
-        return self._answer(scores, top.indices, k), top.indices
+        return self._answer(scores, top.indices, k)
 
     def _answer(self, scores: tf.Tensor, chosen: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Item ids and scores of chosen indices ([batch, k]); places past a row's k, or without an item, are empty."""
@@ -228,7 +228,7 @@ class Servable(tf.Module):
         scores = tf.matmul(tf.gather(self._tower_vectors, tf.maximum(index, 0)), self._tower_vectors, transpose_b=True)
         scores = exclude(scores, tf.RaggedTensor.from_tensor(index[:, tf.newaxis]))
         scores = tf.where(index[:, tf.newaxis] >= 0, scores, LOWEST)
-        return self._top(scores, _rows(k, tf.shape(item_id)[0]))[0]
+        return self._top(scores, _rows(k, tf.shape(item_id)[0]))
 
     def search(self, query: tf.Tensor, user_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their text with the query's; among close ones, what suits a known user comes first."""
@@ -240,7 +240,7 @@ class Servable(tf.Module):
         mean, variance = tf.nn.moments(personal, axes=[1], keepdims=True)
         known = tf.cast(users != names.PADDING, tf.float32)[:, tf.newaxis]
         scores += known * _PERSONAL * (personal - mean) / tf.sqrt(tf.maximum(variance, 1e-12))
-        return self._top(scores, _rows(k, batch))[0]
+        return self._top(scores, _rows(k, batch))
 
     def score(
         self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_ids: tf.Tensor, timestamp: tf.Tensor

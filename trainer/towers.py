@@ -5,8 +5,6 @@ import tensorflow as tf
 
 from trainer.data import Catalog
 
-L2 = tf.keras.regularizers.L2
-
 
 class CandidateTower(tf.keras.Model):
     """Embeds items by what they are: their BERT text, categories and price, and their id where training has met it.

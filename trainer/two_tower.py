@@ -51,10 +51,6 @@ class TwoTower(tfrs.Model):
         self._popularity_weight = self.add_weight("popularity_weight", [], initializer="ones")
         self._task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
 
-    def embed_items(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Items ([batch] int64 indices) to [batch, dimensions + snapshots] float32."""
-        return tf.concat([self.candidate_tower(items, training=training), tf.gather(self.popularity, items)], axis=1)
-
     def embed_queries(
         self,
         users: tf.Tensor,

@@ -7,7 +7,7 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
-from components.examples import WriteSplit, decode_example, split_pattern
+from components.examples import decode_example, split_pattern, write_split
 from components.interaction_gen import SPLITS, Interactions
 from components.row_rules import Limits
 from components.text_embedding_gen import TEXT_HASH, item_text, text_hash
@@ -72,7 +72,7 @@ def made(tmp_path_factory):
             "text_embeddings": pipeline | "t" >> beam.Create(embeddings),
         }
         for split, rows in (tables | Interactions(LIMITS, {"view": 1.0, "return": 0.0}, SPLIT)).items():
-            _ = rows | f"Write {split}" >> WriteSplit(examples, split)
+            _ = rows | f"Write {split}" >> write_split(examples, split)
     return {split: read(examples, split) for split in SPLITS}
 
 

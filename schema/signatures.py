@@ -1,0 +1,25 @@
+"""The inputs of the exported model's signatures, written down once for who exports and who asks."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from schema import names
+
+# Input -> (dtype, rank, default: None where the request has to bring it). Every rank counts the batch.
+INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
+    names.EXAMPLES: (tf.string, 1, None),
+    names.USER_ID: (tf.string, 1, None),
+    names.ITEM_ID: (tf.string, 1, None),
+    names.ITEM_IDS: (tf.string, 2, None),
+    names.QUERY: (tf.string, 1, None),
+    names.HISTORY_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
+    names.HISTORY_EVENTS: (tf.string, 2, [[names.PADDING]]),
+    names.TIMESTAMP: (tf.int64, 1, [0]),
+    names.K: (tf.int32, 1, [20]),
+    names.EXCLUDE_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
+    names.EXCLUDE_SEEN: (tf.bool, 1, [True]),
+    names.DIVERSITY: (tf.float32, 1, [0.0]),
+    names.EXPLORATION: (tf.float32, 1, [0.0]),
+    names.SEED: (tf.int64, 1, [0]),
+}
