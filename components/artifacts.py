@@ -1,16 +1,23 @@
 """Artifact types of our own in ML Metadata."""
 
 from tfx.types.artifact import Artifact
+from tfx.types.standard_artifacts import Examples
 
 
 class RowAnomalies(Artifact):
-    """What RowValidator found: `rows.json`, for each table its rows and, for each rule, count and first rows."""
+    """What RowValidator found: `rows.json`, for each span its rows and, for each rule, count and first rows."""
 
     TYPE_NAME = "RowAnomalies"
 
 
+class QuarantinedRows(Examples):
+    """Rows that RowValidator put aside: tf.Examples with `names.REASON`, a split for each span."""
+
+    TYPE_NAME = "QuarantinedRows"
+
+
 class DataBlessing(Artifact):
-    """DataGate's word that the data may be used: `verdict.json`. Exists only where nothing blocks."""
+    """DataGate's verdict: `verdict.json` with the evidence; the property `blessed` is 1 where the data may be used."""
 
     TYPE_NAME = "DataBlessing"
 

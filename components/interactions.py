@@ -1,26 +1,60 @@
 """From events to examples, without Beam: the timeline, and what was known of a user before each target event."""
 
+import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from schema import names
 
-Row = dict[str, list[Any]]
 _HOUR = 3600
 # Upper bounds of the numbers of distinct items before the cut, and the slices that they end.
 _ACTIVITY = ((0, b"new"), (4, b"light"), (19, b"regular"))
 _MOST_ACTIVE = b"heavy"
+_EARLIEST = -(2**62)
+BY_TIME, LEAVE_LAST, BY_USER = "time", "leave_last", "user"
 
 
 class Event(NamedTuple):
-    """One usable row of the log. `timestamp` is in seconds since 1970 UTC."""
+    """One usable row of the log. `timestamp` is in seconds since 1970 UTC; items and events are ids or codes."""
 
     timestamp: int
-    item_id: bytes
-    event: bytes
+    item: Any
+    event: Any
+
+
+class Known(NamedTuple):
+    """The latest event of a user on an item: `session` counts the user's sessions from 0."""
+
+    event: Any
+    timestamp: int
+    session: int
+
+
+class Example(NamedTuple):
+    """One example, see `names` for the splits.
+
+    Attributes:
+      now: seconds since 1970 UTC; everything else but the targets is from strictly before.
+      targets: items.
+      weight: of a train example.
+      history: items, by their latest event, newest first.
+      latest: those latest events.
+      session: the user's session at `now`, in the numbers of `Known`.
+      seen: all items before `now`, in eval and users examples.
+      activity: slice of an eval example.
+    """
+
+    now: int
+    targets: Sequence[Any]
+    weight: float
+    history: Sequence[Any]
+    latest: Sequence[Known]
+    session: int
+    seen: Sequence[Any] = ()
+    activity: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -28,7 +62,7 @@ class Timeline:
     """The moments that split a log; all in seconds since 1970 UTC.
 
     Attributes:
-      cut: events before it train; events from it on are held out.
+      cut: by time, events before it train and events from it on are held out.
       end: after the last event: the "now" of a served model.
       snapshots: ascending moments at which popularity is taken; among them `cut` and, last, `end`.
     """
@@ -43,7 +77,7 @@ def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int) -> T
 
     Args:
       hours: number of events in each hour since 1970.
-      eval_share: between 0 and 1.
+      eval_share: between 0 and 1; 0 cuts at the end.
       snapshots: how many moments popularity is taken at, at least 2.
 
     Raises:
@@ -52,17 +86,21 @@ def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int) -> T
     ordered = sorted(hours)
     if len(ordered) < 2:
         raise ValueError("all events fall into one hour; a log has to span at least two to be split by time")
-    held_out, allowed = 0, eval_share * sum(hours.values())
-    cut_hour = ordered[-1]
+    start, end = ordered[0] * _HOUR, (ordered[-1] + 1) * _HOUR
+    cut = _cut_hour(ordered, hours, eval_share * sum(hours.values())) * _HOUR if eval_share else end
+    steps = snapshots - 2
+    before = {start + (cut - start) * step // steps for step in range(steps)} if steps else set()
+    return Timeline(cut, end, tuple(sorted({*before, cut, end})))
+
+
+def _cut_hour(ordered: list[int], hours: dict[int, int], allowed: float) -> int:
+    held_out, cut = 0, ordered[-1]
     for hour in reversed(ordered[1:]):
         held_out += hours[hour]
         if held_out > allowed:
             break
-        cut_hour = hour
-    start, cut, end = ordered[0] * _HOUR, cut_hour * _HOUR, (ordered[-1] + 1) * _HOUR
-    steps = snapshots - 2
-    before = {start + (cut - start) * step // steps for step in range(steps)} if steps else set()
-    return Timeline(cut, end, tuple(sorted({*before, cut, end})))
+        cut = hour
+    return cut
 
 
 def snapshot_slot(timeline: Timeline, timestamp: int) -> int:
@@ -86,73 +124,101 @@ def popularity(timeline: Timeline, slots: dict[int, float], half_life: float) ->
 
 
 class UserExamples:
-    """Examples of one user. See `names` for the splits and features.
+    """Examples of one user.
 
     Args:
       timeline: where the log is cut.
       weights: event -> weight in training.
-      history_length: latest distinct items that an example's history holds.
+      split: the configuration's `split` section as a dict.
     """
 
-    def __init__(self, timeline: Timeline, weights: dict[str, float], history_length: int):
+    def __init__(self, timeline: Timeline, weights: dict[Any, float], split: dict[str, Any]):
         self._timeline = timeline
-        self._weights = {event.encode(): weight for event, weight in weights.items()}
-        self._length = history_length
+        self._weights = weights
+        self._by, self._share, self._last = split["by"], split["eval_share"], split["leave_last"]
+        self._length = split["history_length"]
+        self._pause = split["session_minutes"] * 60
 
-    def __call__(self, user_id: bytes, events: Iterable[Event]) -> Iterator[tuple[str, Row]]:
-        """Yields (split, row): a train example for each item's first event before the cut, an eval example where
-        the user has new items after it, and a users example of all that is known at the log's end.
+    def __call__(self, user_id: bytes, events: Iterable[Event]) -> Iterator[tuple[str, Example]]:
+        """Yields (split, example): a train example for each item's first event before the user's cut, an eval example
+        where the user has new items from it on, and a users example of all that is known at the log's end.
 
-        An example's history holds only events from strictly before its timestamp.
+        An example's history and seen items are from strictly before its `now`. The same event on the same item counts
+        once in a session.
         """
-        ordered = sorted(set(events))
-        before = [e for e in ordered if e.timestamp < self._timeline.cut]
-        strongest: dict[bytes, float] = {}
-        for e in before:
-            strongest[e.item_id] = max(strongest.get(e.item_id, 0.0), self._weights[e.event])
-        known: dict[bytes, bytes] = {}  # item -> its latest event, in order of that event
-        for timestamp, moment in groupby(before, key=lambda e: e.timestamp):
+        ordered = list(self._sessions(sorted(set(events))))
+        cut, trains = self._cut(user_id, ordered)
+        strongest: dict[Hashable, float] = {}
+        for e, _ in ordered:
+            if e.timestamp < cut:
+                strongest[e.item] = max(strongest.get(e.item, 0.0), self._weights[e.event])
+        known: dict[Any, Known] = {}  # item -> its latest event, in order of that event
+        before, session, held_out = _EARLIEST, -1, None
+        for now, moment in groupby(ordered, key=lambda pair: pair[0].timestamp):
             together = list(moment)
-            for item_id in sorted({e.item_id for e in together} - known.keys()):
-                yield (
-                    names.TRAIN_SPLIT,
-                    {
-                        **self._history(user_id, known),
-                        names.TIMESTAMP: [timestamp],
-                        names.TARGET_ITEM_IDS: [item_id],
-                        names.WEIGHT: [strongest[item_id]],
-                    },
-                )
-            _learn(known, together)
-        after = ordered[len(before) :]
-        new_items = sorted({e.item_id for e in after} - known.keys())
-        if new_items:
-            yield (
-                names.EVAL_SPLIT,
-                {
-                    **self._history(user_id, known),
-                    names.TIMESTAMP: [self._timeline.cut],
-                    names.SEEN_ITEM_IDS: sorted(known),
-                    names.TARGET_ITEM_IDS: new_items,
-                    names.ACTIVITY: [_activity(len(known))],
-                },
-            )
-        _learn(known, after)
-        yield names.USERS_SPLIT, {**self._history(user_id, known), names.SEEN_ITEM_IDS: sorted(known)}
+            if now >= cut and held_out is None:
+                held_out = self._held_out(known, ordered, cut, session + (cut - before > self._pause))
+            before, session = now, together[0][1]
+            if now < cut and trains:
+                for item in sorted({e.item for e, _ in together} - known.keys()):
+                    yield (
+                        names.TRAIN_SPLIT,
+                        Example(now, (item,), strongest[item], *self._history(known), session),
+                    )
+            for e, at in together:
+                known.pop(e.item, None)
+                known[e.item] = Known(e.event, e.timestamp, at)
+        if held_out and held_out.targets:
+            yield names.EVAL_SPLIT, held_out
+        end = self._timeline.end
+        at_end = session + (end - before > self._pause)
+        yield names.USERS_SPLIT, Example(end, (), 0.0, *self._history(known), at_end, sorted(known))
 
-    def _history(self, user_id: bytes, known: dict[bytes, bytes]) -> Row:
-        latest = list(known.items())[: -self._length - 1 : -1]  # newest first
-        return {
-            names.USER_ID: [user_id],
-            names.HISTORY_ITEM_IDS: [item_id for item_id, _ in latest],
-            names.HISTORY_EVENTS: [event for _, event in latest],
-        }
+    def trains(self, user_id: bytes) -> bool:
+        """Whether the user's events train at all; by user, those of held-out users do not."""
+        return self._by != BY_USER or user_share(user_id) >= self._share
+
+    def _sessions(self, ordered: list[Event]) -> Iterator[tuple[Event, int]]:
+        """(event, number of its session), without repetitions in a session."""
+        session, before = 0, None
+        met: set[tuple[Any, Any]] = set()
+        for e in ordered:
+            if before is not None and e.timestamp - before > self._pause:
+                session += 1
+                met.clear()
+            before = e.timestamp
+            if (e.item, e.event) not in met:
+                met.add((e.item, e.event))
+                yield e, session
+
+    def _cut(self, user_id: bytes, ordered: list[tuple[Event, int]]) -> tuple[int, bool]:
+        """(moment from which the user's events are held out, whether those before it train)."""
+        if self._by == BY_TIME:
+            return self._timeline.cut, True
+        trains = self.trains(user_id)
+        if self._by == BY_USER and trains:
+            return self._timeline.end, True
+        first: dict[Any, int] = {}
+        for e, _ in ordered:
+            first.setdefault(e.item, e.timestamp)
+        moments = sorted(first.values())
+        # A user whose every item would be held out has nothing to be predicted from.
+        if len(moments) <= self._last or moments[-self._last] == moments[0]:
+            return self._timeline.end, trains
+        return moments[-self._last], trains
+
+    def _held_out(self, known: dict[Any, Known], ordered: list[tuple[Event, int]], cut: int, session: int) -> Example:
+        targets = sorted({e.item for e, _ in ordered if e.timestamp >= cut} - known.keys())
+        return Example(cut, targets, 0.0, *self._history(known), session, sorted(known), _activity(len(known)))
+
+    def _history(self, known: dict[Any, Known]) -> tuple[list[Any], list[Known]]:
+        # Two lists of what is there already: a tuple for each entry would keep the garbage collector busy.
+        return list(islice(reversed(known), self._length)), list(islice(reversed(known.values()), self._length))
 
 
-def _learn(known: dict[bytes, bytes], events: Iterable[Event]) -> None:
-    for e in events:
-        known.pop(e.item_id, None)
-        known[e.item_id] = e.event
+def user_share(user_id: bytes) -> float:
+    """A number in [0, 1) that is the user's own, the same everywhere."""
+    return int.from_bytes(hashlib.sha256(user_id).digest()[:8], "big") / 2**64
 
 
 def _activity(items: int) -> bytes:

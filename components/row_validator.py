@@ -1,161 +1,328 @@
-"""RowValidator: looks at every row by `row_rules.py` and writes down how many broke which rule, and which ones."""
+"""RowValidator: judges every row of a table by `rules/`, span by span, and parts those to use from those to leave out.
+
+Each row ends in exactly one place: among the rows that are kept, dropped by a rule that is named, or quarantined, which
+is written aside with its reason. `rows.json` has the counts and the first rows of each.
+"""
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tensorflow as tf
 import tfx.v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
-from components.artifacts import RowAnomalies
-from components.examples import ReadSplit, row_order
-from components.row_rules import Limits, first_broken
+from components.artifacts import QuarantinedRows, RowAnomalies
+from components.columnar import (
+    buckets_of,
+    concat,
+    from_ipc,
+    partition,
+    scalars,
+    select,
+    to_ipc,
+    with_column,
+)
+from components.examples import read_examples, split_files, write_examples
+from components.rules import Kind, Limits, Rows, rules_of
+from components.rules.days import merge_profiles, profile_of
+from components.rules.joins import unknown_item
+from components.spans import Span, SpanStore, origin_of, publish, spans_of
 from schema import names
 
 FILE = "rows.json"
 _SHOWN = 3
+_BUCKET_BYTES = 8 << 20  # compressed; some hundred thousand rows
+_Part = tuple[int, int, bytes]  # file, batch in the file, rows
 
 
-class FirstRows(beam.CombineFn):
-    """Counts source rows and keeps the first few: source rows -> (count, at most `_SHOWN` in order)."""
+def judge(rows: Rows, limits: Limits, treatment: Mapping[str, str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Which rule takes each row out, and which rows break each rule.
 
-    def create_accumulator(self) -> tuple[int, list[str]]:
-        return 0, []
-
-    def add_input(self, accumulator: tuple[int, list[str]], value: str) -> tuple[int, list[str]]:
-        count, rows = accumulator
-        return count + 1, sorted([*rows, value], key=row_order)[:_SHOWN]
-
-    def merge_accumulators(self, accumulators: Iterable[tuple[int, list[str]]]) -> tuple[int, list[str]]:
-        counts, rows = zip(*accumulators, strict=True)
-        return sum(counts), sorted((row for part in rows for row in part), key=row_order)[:_SHOWN]
-
-    def extract_output(self, accumulator: tuple[int, list[str]]) -> tuple[int, list[str]]:
-        return accumulator
-
-
-def validate_rows(behaviors: beam.PCollection, catalog: beam.PCollection, limits: Limits) -> beam.PCollection:
-    """All findings about two tables of decoded rows.
+    Args:
+      treatment: rule -> `keep`, `drop` or `quarantine`. A row that a rule takes out is not judged by later ones.
 
     Returns:
-      A PCollection of one dict: table -> {"rows": count, "rules": {rule -> {"count", "first_rows"}}}.
+      ([rows] object: name of the rule that took the row out, or None; rule -> [rows] bool)
     """
-    found = [
-        rows | f"Rules[{table}]" >> beam.FlatMap(_findings, table, limits)
-        for table, rows in ((names.BEHAVIORS, behaviors), (names.CATALOG, catalog))
-    ]
-    items = catalog | "ItemRows" >> beam.FlatMap(_keyed, (names.ITEM_ID,))
-    doubled_items = items | "DuplicateItems" >> _Repeated(names.CATALOG, "duplicate_item")
-    events = behaviors | "EventRows" >> beam.FlatMap(
-        _keyed, (names.USER_ID, names.ITEM_ID, names.EVENT, names.TIMESTAMP, names.VALUE)
+    taken = np.full(len(rows), None, object)
+    broken = {}
+    for rule in rules_of(rows.table, Kind.ROW, Kind.GROUP):
+        free = taken == None  # noqa: E711  (elementwise)
+        breaks = rule.breaks(rows, limits) & free
+        if breaks.any():
+            broken[rule.name] = breaks
+            if treatment[rule.name] != "keep":
+                taken[breaks] = rule.name
+    return taken, broken
+
+
+class _Read(beam.DoFn):
+    """(span, buckets, file number, path) to ((span, bucket), part)."""
+
+    def __init__(self, table: str, columns: Mapping[str, type]):
+        self._key, self._columns = names.KEY_COLUMN[table], columns
+
+    def process(self, element: tuple[str, int, int, str]) -> Iterator[tuple[tuple[str, int], _Part]]:
+        span, buckets, number, path = element
+        for i, batch in enumerate(read_examples([path], self._columns)):
+            rows = scalars(batch)
+            # Rows without a key are spread: nothing groups them.
+            key = pc.coalesce(rows[self._key], rows[names.SOURCE_ROW])
+            for bucket, part in partition(batch, buckets_of(key, buckets)):
+                yield (span, bucket), (number, i, to_ipc(part))
+
+
+class _Judge(beam.DoFn):
+    """((span, bucket), parts) to files in the span's folder: kept and quarantined rows, their items, and a report."""
+
+    def __init__(self, table: str, limits: Limits, treatment: Mapping[str, str], folders: Mapping[str, str]):
+        self._table, self._limits, self._treatment, self._folders = table, limits, treatment, folders
+
+    def process(self, element: tuple[tuple[str, int], Iterable[_Part]]) -> None:
+        (span, bucket), parts = element
+        batch = concat(from_ipc(data) for _, _, data in sorted(parts, key=lambda part: part[:2]))
+        rows = Rows(batch, self._table, span)
+        taken, broken = judge(rows, self._limits, self._treatment)
+        folder, name = self._folders[span], f"{bucket:05d}"
+        kept = taken == None  # noqa: E711  (elementwise)
+        aside = np.array([rule is not None and self._treatment[rule] == "quarantine" for rule in taken], bool)
+        if kept.any():
+            # What is left for later steps is the table's own columns.
+            clean = batch.filter(pa.array(kept))
+            unwanted = (names.BROKEN_ROW, names.UNREADABLE)
+            clean = select(clean, [name for name in clean.schema.names if name not in unwanted])
+            write_examples(f"{folder}/data_tfrecord-{name}.gz", [clean])
+            if self._table == names.BEHAVIORS:
+                _write_items(f"{folder}/items-{name}.arrow", rows, kept)
+        if aside.any():
+            reasons = pa.array([rule.encode() for rule in taken[aside]], pa.binary())
+            quarantined = with_column(batch.filter(pa.array(aside)), names.REASON, reasons)
+            write_examples(f"{folder}/quarantined-{name}.gz", [quarantined])
+        report = {
+            "rows": len(rows),
+            "kept": int(kept.sum()),
+            "rules": {
+                rule: {"count": int(mask.sum()), "first_rows": _sources(rows, mask)} for rule, mask in broken.items()
+            },
+            "taken": dict(Counter(rule for rule in taken if rule)),
+            "profile": profile_of(rows, span),
+        }
+        with fileio.open(f"{folder}/report-{name}.json", "w") as file:
+            file.write(json.dumps(report))
+
+
+def _sources(rows: Rows, mask: np.ndarray) -> list[str]:
+    first = np.flatnonzero(mask)[:_SHOWN]
+    return [source.decode() for source in rows[names.SOURCE_ROW].take(pa.array(first)).to_pylist()]
+
+
+def _write_items(path: str, rows: Rows, kept: np.ndarray) -> None:
+    """How many kept rows are about each item, and the first of them: for the join with the catalogue."""
+    items = rows[names.ITEM_ID].filter(pa.array(kept))
+    sources = rows[names.SOURCE_ROW].filter(pa.array(kept))
+    codes = items.dictionary_encode()
+    found, first, counts = np.unique(np.asarray(codes.indices), return_index=True, return_counts=True)
+    columns = {"item": codes.dictionary.take(pa.array(found)), "row": sources.take(pa.array(first))}
+    table = pa.RecordBatch.from_pydict({**columns, "count": pa.array(counts)})
+    with fileio.open(path, "wb") as file:
+        file.write(to_ipc(table))
+
+
+def judge_spans(
+    pipeline: beam.Pipeline,
+    files: list[tuple[str, int, int, str]],
+    table: str,
+    columns: Mapping[str, type],
+    limits: Limits,
+    treatment: Mapping[str, str],
+    folders: Mapping[str, str],
+) -> None:
+    """Judges all rows of some spans. Rows are shuffled by user (in the catalogue: item), never held all at once."""
+    _ = (
+        pipeline
+        | beam.Create(files)
+        | beam.Reshuffle()
+        | beam.ParDo(_Read(table, columns))
+        | beam.GroupByKey()
+        | beam.ParDo(_Judge(table, limits, treatment, folders))
     )
-    doubled_events = events | "DuplicateEvents" >> _Repeated(names.BEHAVIORS, "duplicate_event")
-    mentions = behaviors | "Mentions" >> beam.FlatMap(_keyed, (names.ITEM_ID,))
-    unknown_items = (
-        {"catalog": items, "behaviors": mentions}
-        | "JoinItems" >> beam.CoGroupByKey()
-        | "UnknownItems" >> beam.FlatMap(_unknown_item)
-    )
-    return (
-        [*found, doubled_items, doubled_events, unknown_items]
-        | beam.Flatten()
-        | "CountRules" >> beam.CombinePerKey(FirstRows())
-        | "InOneList" >> beam.combiners.ToList()
-        | "Report" >> beam.Map(_report)
-    )
 
 
-def _findings(row: dict[str, list[Any]], table: str, limits: Limits) -> Iterator[tuple[tuple[str, str], str]]:
-    source = row[names.SOURCE_ROW][0].decode()
-    yield (table, ""), source  # every row, so that shares can be taken
-    broken = first_broken(row, table, limits)
-    if broken:
-        yield (table, broken), source
-
-
-def _keyed(row: dict[str, list[Any]], columns: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(values of the columns, source row); rows without the first column are another rule's business."""
-    if columns[0] in row:
-        yield json.dumps([repr(row.get(c, [None])[0]) for c in columns]), row[names.SOURCE_ROW][0].decode()
-
-
-class _Repeated(beam.PTransform):
-    """Every row but the first of those that share a key, as findings."""
-
-    def __init__(self, table: str, rule: str):
-        super().__init__()
-        self._finding = (table, rule)
-
-    def expand(self, keyed: beam.PCollection) -> beam.PCollection:
-        finding = self._finding
-
-        def all_but_first(group: tuple[str, Iterable[str]]) -> list[tuple[tuple[str, str], str]]:
-            return [(finding, row) for row in sorted(group[1], key=row_order)[1:]]
-
-        return keyed | beam.GroupByKey() | beam.FlatMap(all_but_first)
-
-
-def _unknown_item(element: tuple[str, dict[str, Iterable[str]]]) -> Iterator[tuple[tuple[str, str], str]]:
-    _, sides = element
-    if not list(sides["catalog"]):
-        for row in sides["behaviors"]:
-            yield (names.BEHAVIORS, "unknown_item"), row
-
-
-def _report(findings: list[tuple[tuple[str, str], tuple[int, list[str]]]]) -> dict[str, Any]:
-    report: dict[str, Any] = {table: {"rows": 0, "rules": {}} for table in (names.BEHAVIORS, names.CATALOG)}
-    for (table, rule), (count, rows) in sorted(findings):
-        if rule:
-            report[table]["rules"][rule] = {"count": count, "first_rows": rows}
-        else:
-            report[table]["rows"] = count
+def span_report(folder: str) -> dict[str, Any]:
+    """The report of a span from those of its buckets."""
+    parts = []
+    for path in sorted(fileio.glob(f"{folder}/report-*.json")):
+        with fileio.open(path, "r") as file:
+            parts.append(json.loads(file.read()))
+    report: dict[str, Any] = {"rows": 0, "kept": 0, "rules": {}, "taken": {}}
+    for part in parts:
+        report["rows"] += part["rows"]
+        report["kept"] += part["kept"]
+        report["taken"] = dict(Counter(report["taken"]) + Counter(part["taken"]))
+        for rule, found in part["rules"].items():
+            _add(report["rules"], rule, found["count"], found["first_rows"])
+    report["profile"] = merge_profiles([part["profile"] for part in parts]) if parts else None
     return report
+
+
+def _add(rules: dict[str, Any], rule: str, count: int, first_rows: list[str]) -> None:
+    found = rules.setdefault(rule, {"count": 0, "first_rows": []})
+    found["count"] += count
+    found["first_rows"] = sorted([*found["first_rows"], *first_rows], key=row_order)[:_SHOWN]
+
+
+def row_order(source: str) -> tuple[str, int]:
+    """Sort key of `names.SOURCE_ROW` values: by file, then by row."""
+    file, _, number = source.rpartition(":")
+    return file, int(number)
+
+
+def drop_unknown_items(report: dict[str, Any], folder: str, catalog: pa.Array) -> None:
+    """Counts a span's kept rows that are about no item of the catalogue, as taken out by `unknown_item`.
+
+    InteractionGen's join leaves them out; they stay in the split, since a later catalogue may have their items.
+    """
+    rule = unknown_item.__name__
+    for path in fileio.glob(f"{folder}/items-*.arrow"):
+        with fileio.open(path, "rb") as file:
+            lost = unknown_item(pa.Table.from_batches([from_ipc(file.read())]), catalog)
+        if lost.num_rows:
+            count = pc.sum(lost["count"]).as_py()
+            rows = sorted((row.decode() for row in lost["row"].to_pylist()), key=row_order)
+            _add(report["rules"], rule, count, rows[:_SHOWN])
+            report["taken"][rule] = report["taken"].get(rule, 0) + count
+            report["kept"] -= count
+
+
+def find_days(reports: Mapping[str, dict[str, Any]], table: str, limits: Limits) -> list[dict[str, str]]:
+    """What the rules about days find: rule, span, detail."""
+    profiles = [report["profile"] for report in reports.values() if report["profile"]]
+    return [
+        {"rule": rule.name, "span": finding.span, "detail": finding.detail}
+        for rule in rules_of(table, Kind.DAY)
+        for finding in rule.breaks(profiles, limits)
+    ]
 
 
 @tfx.dsl.components.component(use_beam=True)
 def RowValidator(
-    behaviors: InputArtifact[Examples],
-    catalog: InputArtifact[Examples],
+    examples: InputArtifact[Examples],
     anomalies: OutputArtifact[RowAnomalies],
-    events: Parameter[str],
-    max_title_bytes: Parameter[int],
+    rows: OutputArtifact[Examples],
+    quarantine: OutputArtifact[QuarantinedRows],
+    table: Parameter[str],
+    columns: Parameter[str],
+    limits: Parameter[str],
     future_tolerance_hours: Parameter[float],
+    treatment: Parameter[str],
+    cache_folder: Parameter[str],
     code_version: Parameter[str],
+    catalog: InputArtifact[Examples] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes `rows.json`: the findings by table, and the limits by which they were found.
+    """Parts a table's rows.
 
-    `events` is a JSON list of the events that the configuration weighs.
+    Args:
+      examples: TableExampleGen's.
+      anomalies: gets `rows.json`: counts and first rows by span and rule, and what days broke.
+      rows: gets the rows to use, a split for each span.
+      quarantine: gets the rows that were put aside, with `names.REASON`, a split for each span.
+      table: one of `names.TABLES`.
+      columns: JSON, column -> one of `names.COLUMN_TYPES`.
+      limits: JSON of `Limits`, without the time of the run.
+      future_tolerance_hours: how far ahead of ours clocks may be.
+      treatment: JSON, rule -> `keep`, `drop` or `quarantine`.
+      cache_folder: where spans that were judged before are kept.
+      catalog: usable rows of the catalogue, which the items of behaviors have to be in.
     """
-    limits = Limits(
-        events=frozenset(json.loads(events)),
-        latest_timestamp=int(time.time() + future_tolerance_hours * 3600),
-        max_title_bytes=max_title_bytes,
+    actions = json.loads(treatment)
+    bounds = Limits(**json.loads(limits), latest_timestamp=int(time.time() + future_tolerance_hours * 3600))
+    kinds = {name: names.COLUMN_TYPES[kind] for name, kind in json.loads(columns).items()}
+    spans = spans_of(examples)
+    store = SpanStore(
+        f"{cache_folder}/rows/{table}",
+        {"columns": columns, "limits": limits, "treatment": treatment, "code": code_version, "of": origin_of(examples)},
     )
-    with beam_pipeline as pipeline:
-        rows = {
-            table: pipeline | f"Read {table}" >> ReadSplit(examples, names.ALL_SPLIT)
-            for table, examples in ((names.BEHAVIORS, behaviors), (names.CATALOG, catalog))
-        }
-        report = validate_rows(rows[names.BEHAVIORS], rows[names.CATALOG], limits)
-        _ = report | "Write" >> beam.Map(_write, limits, f"{anomalies.uri}/{FILE}")
+    new = store.missing(spans)
+    files = []
+    for span in new:
+        paths = split_files(examples, span.name)
+        buckets = 1 + sum(tf.io.gfile.stat(path).length for path in paths) // _BUCKET_BYTES
+        files += [(span.name, buckets, number, path) for number, path in enumerate(paths)]
+    if files:
+        folders = {span.name: store.path(span) for span in new}
+        with beam_pipeline as pipeline:
+            judge_spans(pipeline, files, table, {**kinds, **names.ROW_COLUMNS}, bounds, actions, folders)
+    for span in new:
+        store.commit(span)
+    reports = {span.name: span_report(store.path(span)) for span in spans}
+    days = find_days(reports, table, bounds)
+    left_out = _quarantine_days(reports, days, actions)
+    if catalog is not None:
+        known = _item_ids(catalog)
+        for span in spans:
+            if span.name not in left_out:
+                drop_unknown_items(reports[span.name], store.path(span), known)
+    publish(rows, store, [span for span in spans if span.name not in left_out], "data_tfrecord-*")
+    publish(quarantine, store, spans, "quarantined-*")
+    for span in spans:
+        if span.name in left_out:
+            _publish_day(quarantine, store, span, left_out[span.name], {**kinds, names.SOURCE_ROW: bytes})
+    report = {"table": table, "spans": reports, "days": days, "limits": asdict(bounds)}
+    with fileio.open(f"{anomalies.uri}/{FILE}", "w") as file:
+        file.write(json.dumps(report, indent=1))
 
 
-def _write(report: dict[str, Any], limits: Limits, path: str) -> None:
-    with fileio.open(path, "w") as file:
-        file.write(json.dumps({"tables": report, "limits": dump_limits(limits)}, indent=1))
+def _item_ids(catalog: Examples) -> pa.Array:
+    files = [path for span in spans_of(catalog) for path in split_files(catalog, span.name)]
+    batches = read_examples(files, {names.ITEM_ID: bytes})
+    return pa.chunked_array([scalars(batch)[names.ITEM_ID] for batch in batches], pa.binary()).unique()
 
 
-def dump_limits(limits: Limits) -> dict[str, Any]:
-    """`Limits` as JSON values."""
-    return {**asdict(limits), "events": sorted(limits.events)}
+def _quarantine_days(
+    reports: dict[str, dict[str, Any]], days: list[dict[str, str]], treatment: Mapping[str, str]
+) -> dict[str, str]:
+    """Span -> rule, of the days that are put aside whole; their kept rows are accounted for so."""
+    left_out: dict[str, str] = {}
+    for found in days:
+        if treatment[found["rule"]] == "quarantine" and found["span"] not in left_out:
+            left_out[found["span"]] = found["rule"]
+            report = reports[found["span"]]
+            report["taken"][found["rule"]] = report["kept"]
+            report["kept"] = 0
+    return left_out
 
 
-def load_limits(values: dict[str, Any]) -> Limits:
-    """The inverse of `dump_limits`."""
-    return Limits(**{**values, "events": frozenset(values["events"])})
+def _publish_day(
+    quarantine: QuarantinedRows, store: SpanStore, span: Span, rule: str, columns: Mapping[str, type]
+) -> None:
+    """Puts a day's otherwise usable rows aside, with the rule as their reason."""
+    files = sorted(fileio.glob(f"{store.path(span)}/data_tfrecord-*"))
+    for number, path in enumerate(files):
+        batches = read_examples([path], columns)
+        target = f"{quarantine.uri}/Split-{span.name}/quarantined-day-{number:05d}.gz"
+        write_examples(target, (_with_reason(batch, rule) for batch in batches))
+
+
+def _with_reason(batch: pa.RecordBatch, rule: str) -> pa.RecordBatch:
+    return with_column(batch, names.REASON, pa.array([rule.encode()] * batch.num_rows, pa.binary()))
+
+
+def treatments(report: Mapping[str, Any]) -> dict[str, int]:
+    """How a table's rows were parted: `rows`, `kept`, and for each rule that took rows out its count."""
+    parted: Counter[str] = Counter()
+    for span in report["spans"].values():
+        parted["rows"] += span["rows"]
+        parted["kept"] += span["kept"]
+        parted.update(span["taken"])
+    return dict(parted)

@@ -1,30 +1,31 @@
 """TextEmbeddingGen: the BERT embedding of every distinct item text, each text embedded once for each encoder.
 
-Embeddings are kept in a folder beside the artifacts under the encoder's fingerprint; a text that an earlier run has
-embedded is read from there.
+Embeddings are kept in a folder beside the artifacts under the encoder's fingerprint; a text that an earlier run or span
+has had is read from there. Texts of like length are encoded together, since a batch costs as much as its longest text.
 """
 
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import tfx.v1 as tfx
+from apache_beam.utils.shared import Shared
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
 from tfx.utils import import_utils
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
-from components.data_gate import blessed_limits
-from components.examples import ReadSplit, WriteRows, decode_example
-from components.row_rules import is_usable
+from components.examples import WriteRows, decode_example, split_files
+from components.spans import spans_of
 from schema import names
 
 TEXT_HASH = "text_hash"
 _NEW, _KNOWN = "new", "known"
+_GROUP = 8_192  # texts that are sorted by length together
 
 
 def item_text(row: dict[str, list[Any]]) -> str:
@@ -39,28 +40,43 @@ def text_hash(text: str) -> bytes:
 
 
 class Encode(beam.DoFn):
-    """Batches of (hash, text) to rows of hash and embedding. Loads the model once a worker.
+    """Groups of (hash, text) to rows of hash and embedding.
 
     Args:
-      encoder_fn: path of a function `(folder, max_tokens)` that returns an object with `encode(list of str)`.
+      encoder_fn: path of a function `(folder, max_tokens)` that returns an object with `encode(list of str)` and
+        `lengths(list of str)`, word pieces.
+      batch_size: texts encoded at once.
     """
 
-    def __init__(self, encoder_fn: str, folder: str, max_tokens: int):
+    def __init__(self, encoder_fn: str, folder: str, max_tokens: int, batch_size: int):
         self._arguments = (encoder_fn, folder, max_tokens)
+        self._batch_size = batch_size
+        # One model a worker process, whatever threads it has and however often Beam makes this DoFn anew.
+        self._shared = Shared()
         self._encoder: Any = None
 
     def setup(self) -> None:
         encoder_fn, folder, max_tokens = self._arguments
-        self._encoder = import_utils.import_class_by_path(encoder_fn)(folder, max_tokens)
+        self._encoder = self._shared.acquire(
+            lambda: import_utils.import_class_by_path(encoder_fn)(folder, max_tokens), tag=repr(self._arguments)
+        )
 
-    def process(self, batch: list[tuple[bytes, str]]) -> Iterator[dict[str, list[Any]]]:
-        vectors = self._encoder.encode([text for _, text in batch])
-        for (key, _), vector in zip(batch, vectors, strict=True):
-            yield {TEXT_HASH: [key], names.TEXT_EMBEDDING: vector.tolist()}
+    def process(self, group: list[tuple[bytes, str]]) -> Iterator[dict[str, list[Any]]]:
+        for batch in by_length(group, self._encoder.lengths([text for _, text in group]), self._batch_size):
+            vectors = self._encoder.encode([text for _, text in batch])
+            for (key, _), vector in zip(batch, vectors, strict=True):
+                yield {TEXT_HASH: [key], names.TEXT_EMBEDDING: vector.tolist()}
+
+
+def by_length(group: list[Any], lengths: Sequence[int], batch_size: int) -> Iterator[list[Any]]:
+    """The group's elements in batches of ascending length."""
+    ordered = [element for _, element in sorted(zip(lengths, group, strict=True), key=lambda pair: pair[0])]
+    for start in range(0, len(ordered), batch_size):
+        yield ordered[start : start + batch_size]
 
 
 def embed_texts(
-    texts: beam.PCollection, cached: beam.PCollection, encode: Encode, batch_size: int
+    texts: beam.PCollection, cached: beam.PCollection, encode: Encode
 ) -> tuple[beam.PCollection, beam.PCollection]:
     """Embeds what the cache does not hold.
 
@@ -79,7 +95,7 @@ def embed_texts(
     new = (
         joined
         | "Missing" >> beam.FlatMap(_missing)
-        | beam.BatchElements(min_batch_size=batch_size, max_batch_size=batch_size)
+        | beam.BatchElements(min_batch_size=_GROUP, max_batch_size=_GROUP)
         | "Encode" >> beam.ParDo(encode)
     )
     return new, known
@@ -117,13 +133,12 @@ def TextEmbeddingGen(
     with beam_pipeline as pipeline:
         texts = (
             pipeline
-            | ReadSplit(catalog, names.ALL_SPLIT)
-            | beam.Filter(is_usable, names.CATALOG, blessed_limits(blessing))
+            | "Catalog" >> ReadRows([path for span in spans_of(catalog) for path in split_files(catalog, span.name)])
             | beam.Map(item_text)
         )
         shards = sorted(fileio.glob(f"{cache}/*.gz"))
         cached = pipeline | "Cache" >> ReadRows(shards)
-        new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens), batch_size)
+        new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens, batch_size))
         for name, rows in ((_NEW, new), (_KNOWN, known)):
             _ = rows | f"Write[{name}]" >> WriteRows(f"{text_embeddings.uri}/text_embeddings-{name}")
     fileio.makedirs(cache)

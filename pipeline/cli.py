@@ -83,13 +83,68 @@ def movielens(out: str, archive: str | None) -> None:
     _print_counts(write_movielens(out, archive), out)
 
 
+@data.command()
+@click.argument("folder")
+@click.option("--workspace", help="Keeps what was read, for the run that follows; without it nothing is kept.")
+@click.option("--config", "config_file", help="YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
+@click.option("--all", "with_info", is_flag=True, help="Also show what is within its bounds.")
+def validate(
+    folder: str, workspace: str | None, config_file: str | None, assignments: tuple[str, ...], with_info: bool
+) -> None:
+    """Judges FOLDER's behaviors/, catalog/ and users/ as a run would, and stops there. Exit code 3 where it refuses.
+
+    Example: homefeed data validate shop
+    """
+    from pipeline.config import load_config
+
+    config = load_config(config_file, assignments)
+    from pipeline.data_checks import validate_folder
+    from pipeline.outcome import print_findings, wide_console
+
+    outcome = validate_folder(config, folder, workspace)
+    print_findings(outcome, wide_console(), with_info)
+    if not outcome.blessed:
+        raise GateRefused("the data gate refuses this data; the table's first rows say why.")
+    click.echo("The data gate blesses this data.")
+
+
+@data.command("propose-schema")
+@click.argument("folder")
+@click.option("--config", "config_file", help="YAML file.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
+@click.option("--out", help="Folder that gets the changed schemas, for `schemas` in the configuration.")
+def propose_schema(folder: str, config_file: str | None, assignments: tuple[str, ...], out: str | None) -> None:
+    """Prints the change of the curated schemas that FOLDER's data needs, as a diff to review.
+
+    Example: homefeed data propose-schema shop
+    """
+    from pipeline.config import load_config
+
+    config = load_config(config_file, assignments)
+    from pipeline.data_checks import propose_schemas
+
+    diff = propose_schemas(config, folder, out)
+    click.echo(diff or "The curated schemas fit this data.", nl=not diff)
+
+
 @homefeed.command()
 @click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet).")
 @click.option("--catalog", required=True, help="Folder of the catalogue.")
 @click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models.")
+@click.option("--users", help="Folder of the users' profiles, where there are any.")
+@click.option("--until", help="The last step that runs, such as DataGate, InteractionGen or Transform.")
 @click.option("--config", "config_file", help="YAML file.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
-def run(behaviors: str, catalog: str, workspace: str, config_file: str | None, assignments: tuple[str, ...]) -> None:
+def run(
+    behaviors: str,
+    catalog: str,
+    workspace: str,
+    users: str | None,
+    until: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+) -> None:
     """Validates, trains, evaluates, and pushes what passes the gates.
 
     Example: homefeed run --behaviors shop/behaviors --catalog shop/catalog --workspace w --set model.epochs=4
@@ -98,10 +153,13 @@ def run(behaviors: str, catalog: str, workspace: str, config_file: str | None, a
 
     config = load_config(config_file, assignments)
     from pipeline.local_runner import run_locally
-    from pipeline.outcome import print_outcome
+    from pipeline.outcome import print_outcome, wide_console
 
-    outcome = run_locally(config, behaviors, catalog, workspace)
-    print_outcome(outcome, Console())
+    folders = {names.BEHAVIORS: behaviors, names.CATALOG: catalog, **({names.USERS: users} if users else {})}
+    outcome = run_locally(config, folders, workspace, until)
+    print_outcome(outcome, wide_console())
+    if until:
+        return
     if outcome.pushed is None:
         raise GateRefused(" ".join(outcome.refusals) or "a gate refused the model.")
     click.echo(f"Pushed {outcome.pushed}. Serve it: homefeed serve --model_base_path={outcome.pushed.parent}")

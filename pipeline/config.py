@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from components.rules import RULES, Kind
+from schema import names
 from schema.errors import InputError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -16,43 +18,76 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Gate(Section):
-    """What DataGate tolerates: the largest share of rows that may break each rule; above it the run stops."""
+class RuleSetting(Section):
+    """How one rule of `components/rules/` is treated."""
 
-    max_share: dict[str, Share] = Field(
-        default={
-            "missing_user": 0.3,
-            "missing_item": 0.01,
-            "missing_event": 0.01,
-            "unknown_event": 0.01,
-            "bad_timestamp": 0.0,
-            "negative_timestamp": 0.0,
-            "future_timestamp": 0.0,
-            "unknown_item": 0.0,
-            "invalid_utf8": 0.0,
-            "bad_id": 0.0,
-            "broken_row": 0.0,
-            "duplicate_event": 0.2,
-            "duplicate_item": 0.0,
-            "missing_title": 0.05,
-            "long_title": 0.0,
-            "bad_price": 0.0,
-        },
-        description="rule -> largest tolerated share of rows; a rule left out keeps its default",
+    severity: Literal["error", "warning", "info"]
+    max_share: Share = Field(description="share of rows that may break it before its severity counts")
+    rows: Literal["keep", "drop", "quarantine"] = Field(description="what becomes of the rows that break it")
+
+
+def _default_rules() -> dict[str, RuleSetting]:
+    return {r.name: RuleSetting(severity=r.severity, max_share=r.max_share, rows=r.rows) for r in RULES.values()}
+
+
+class Gate(Section):
+    """What DataGate tolerates. An `error` stops the run, a `warning` is told."""
+
+    rules: dict[str, RuleSetting] = Field(
+        default_factory=_default_rules, description="rule -> how it is treated; what is left out keeps its default"
     )
-    max_title_bytes: int = Field(2_000, gt=0, description="a longer title is taken for a broken row")
+    schema_severity: dict[str, Literal["error", "warning", "info"]] = Field(
+        {"DRIFT": "warning"},
+        description="severity of TFDV's anomaly types (as COMPARATOR_L_INFTY_HIGH), DRIFT for all comparators",
+    )
+    min_drift_rows: int = Field(1_000, ge=1, description="days of fewer rows are not compared with the day before")
     future_tolerance_hours: float = Field(24.0, ge=0, description="clocks may be this far ahead of ours")
+    day_tolerance_hours: float = Field(1.0, ge=0, description="a row may be this far outside of its folder's day (UTC)")
+    max_events_per_hour: int = Field(3_000, ge=1, description="more events of a user in an hour are a bot's")
+    item_id_pattern: str = Field("", description="regular expression of item ids that are products; empty: any")
+    expected: dict[Literal["behaviors", "catalog", "users"], list[str]] = Field(
+        {}, description="table -> optional columns that should have a value in every row"
+    )
+    min_day_share: Share = Field(0.3, description="a day with fewer than this share of its weekday's rows is told")
+    max_clock_shift_hours: int = Field(3, ge=1, description="hours that a day or source may seem moved by")
+    max_scale_change: float = Field(
+        1.5, gt=1, description="factor by which the mean rating of a day may leave the usual"
+    )
+
+
+class Privacy(Section):
+    """What is taken out on the way in."""
+
+    hash_user_ids: bool = Field(False, description="replace user ids by keyed hashes; the key is HOMEFEED_USER_ID_KEY")
+    drop_columns: list[str] = Field([], description="columns that are never read")
+    suppress: dict[str, Annotated[int, Field(ge=2)]] = Field(
+        {}, description="column -> k: values that fewer than k users of a day have are taken out"
+    )
+
+
+class Window(Section):
+    """Which days of a log that lies in daily folders are used."""
+
+    days: int | None = Field(None, ge=1, description="the last so many calendar days; empty: all")
 
 
 class Split(Section):
-    """Which events train and which are held out, by time alone."""
+    """Which events train and which are held out, and what an example knows."""
 
-    eval_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.1, description="the last events of the log, by time, that are held out for the Evaluator"
+    by: Literal["time", "leave_last", "user"] = Field(
+        "time",
+        description="time: the end of the log; leave_last: each user's last new items; user: the same, of a share of "
+        "users that training never sees",
     )
+    eval_share: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.1, description="by time: the last events of the log; by user: the users that are held out"
+    )
+    leave_last: int = Field(1, ge=1, description="new items of each held-out user, for leave_last and user")
     snapshots: int = Field(64, ge=2, le=256, description="moments at which recent popularity is taken")
     half_life_days: float = Field(14.0, gt=0, description="an event counts half for popularity after this long")
     history_length: int = Field(50, ge=1, le=1000, description="latest items of a user that the query tower reads")
+    session_minutes: float = Field(30.0, gt=0, description="a longer pause begins another session")
+    max_user_events: int = Field(5_000, ge=1, description="latest events of a user that are used; older ones are not")
 
 
 class Encoder(Section):
@@ -60,7 +95,8 @@ class Encoder(Section):
 
     path: str = Field("", description="folder with config.json, model.safetensors, vocab.txt; empty: all-MiniLM-L6-v2")
     max_tokens: int = Field(64, ge=8, le=512, description="word pieces of a text that are read")
-    batch_size: int = Field(64, ge=1, description="texts encoded at once")
+    batch_size: int = Field(256, ge=1, description="texts encoded at once")
+    cache: str = Field("", description="folder of embeddings that workspaces share; empty: in the workspace")
 
 
 class Model(Section):
@@ -102,10 +138,20 @@ class Batch(Section):
 class Beam(Section):
     """Where Beam runs."""
 
-    args: list[str] = Field(
-        ["--runner=DirectRunner", "--direct_running_mode=in_memory", "--direct_num_workers=1"],
-        description="pipeline options of every Beam step",
+    runner: Literal["direct", "flink", "spark", "dataflow"] = Field(
+        "direct", description="direct: in this process; see pipeline/beam_runners.py for what each other one needs"
     )
+    workers: int = Field(1, ge=1, description="direct: processes; else: the parallelism that is asked for")
+    job_endpoint: str = Field("localhost:8099", description="flink, spark: host:port of Beam's job server")
+    environment: Literal["loopback", "docker", "external", "process"] = Field(
+        "loopback", description="flink, spark: where workers run; loopback is this process, for one machine"
+    )
+    environment_config: str = Field("", description="the image, address or command of docker, external or process")
+    project: str = Field("", description="dataflow: the Google Cloud project")
+    region: str = Field("", description="dataflow: the region")
+    temp_location: str = Field("", description="dataflow: gs://bucket/path")
+    container_image: str = Field("", description="dataflow: image of the workers, with homefeed in it")
+    args: list[str] = Field([], description="further pipeline options of every Beam step")
 
 
 class Config(Section):
@@ -116,14 +162,26 @@ class Config(Section):
         min_length=1,
         description="event -> weight; an event of weight 0 is known but is no sign of interest",
     )
+    columns: dict[Literal["behaviors", "catalog", "users"], dict[str, Literal["string", "int", "float"]]] = Field(
+        {}, description="further columns of a table, with their types"
+    )
     gate: Gate = Gate()
+    privacy: Privacy = Privacy()
+    window: Window = Window()
     split: Split = Split()
+    schemas: str = Field("", description="folder of your curated schemas; empty: homefeed's schema/")
     encoder: Encoder = Encoder()
     model: Model = Model()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     batch: Batch = Batch()
     beam: Beam = Beam()
+
+    def table_columns(self, table: str) -> dict[str, str]:
+        """Column -> its type's name, of a table: homefeed's own, then the configuration's."""
+        type_names = {kind: name for name, kind in names.COLUMN_TYPES.items()}
+        own = {column: type_names[kind] for column, kind in names.COLUMNS[table].items()}
+        return {**own, **next((columns for name, columns in self.columns.items() if name == table), {})}
 
 
 def load_config(path: str | None = None, assignments: tuple[str, ...] = ()) -> Config:
@@ -148,23 +206,52 @@ def load_config(path: str | None = None, assignments: tuple[str, ...] = ()) -> C
             raise InputError(f"{path}: has to hold `section: {{key: value}}` pairs; found a {type(values).__name__}.")
     for assignment in assignments:
         _assign(values, assignment)
+    _add_defaults(values, where)
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_explain(error)}") from error
-    return _with_default_rules(config)
+    _check(config, where)
+    return config
 
 
-def _with_default_rules(config: Config) -> Config:
-    """A rule that the user does not name keeps its default; one that nobody knows is an error."""
-    defaults = Gate().max_share
-    unknown = sorted(set(config.gate.max_share) - set(defaults))
-    if unknown:
-        raise InputError(
-            f"the configuration: gate.max_share.{unknown[0]} is not a rule; rules are {', '.join(sorted(defaults))}."
-        )
-    gate = config.gate.model_copy(update={"max_share": {**defaults, **config.gate.max_share}})
-    return config.model_copy(update={"gate": gate})
+def _add_defaults(values: dict[str, Any], where: str) -> None:
+    """A rule, or a key of one, that the user does not name keeps its default; one that nobody knows is an error."""
+    rules = values.get("gate", {}).get("rules", {}) if isinstance(values.get("gate"), dict) else {}
+    if not isinstance(rules, dict):
+        return  # pydantic says what is wrong with it
+    defaults = {name: setting.model_dump() for name, setting in _default_rules().items()}
+    for name, setting in rules.items():
+        if name not in defaults:
+            raise InputError(f"{where}: gate.rules.{name} is not a rule; rules are {', '.join(sorted(defaults))}.")
+        if isinstance(setting, dict):
+            rules[name] = {**defaults[name], **setting}
+    if rules:
+        values["gate"]["rules"] = {**defaults, **rules}
+
+
+def _check(config: Config, where: str) -> None:
+    """What single keys cannot say."""
+    for name, setting in config.gate.rules.items():
+        if RULES[name].kind is Kind.JOIN and setting.rows != "drop":
+            raise InputError(f"{where}: gate.rules.{name}.rows can only be `drop`.")
+    fixed = {column for table in names.TABLES for column in names.REQUIRED_COLUMNS[table]}
+    for column in config.privacy.drop_columns:
+        if column in fixed:
+            raise InputError(f"{where}: privacy.drop_columns: {column} cannot be dropped; tables need it.")
+    for table, columns in config.columns.items():
+        for column in columns:
+            if column in names.COLUMNS[table] or column in names.ROW_COLUMNS:
+                raise InputError(f"{where}: columns.{table}.{column}: is a column of homefeed's own; leave it out.")
+    for table, expected in config.gate.expected.items():
+        known = config.table_columns(table)
+        for column in expected:
+            if column not in known:
+                raise InputError(f"{where}: gate.expected.{table}: no column {column}; there are {', '.join(known)}.")
+    for column in config.privacy.suppress:
+        kinds = [config.table_columns(t).get(column) for t in (names.BEHAVIORS, names.USERS)]
+        if "string" not in kinds:
+            raise InputError(f"{where}: privacy.suppress.{column}: is no column of text of behaviors or users.")
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:

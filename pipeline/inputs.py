@@ -4,14 +4,19 @@ What only a full read can tell (a broken row) is RowValidator's and DataGate's b
 """
 
 import csv
+import datetime as dt
+import json
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from components.table_example_gen import parse_header
+from components.spans import Span, fingerprint_files
+from components.table_reader import parse_header
 from schema import names
+from schema.days import day_of
 from schema.errors import InputError
 
 FORMATS = (".csv", ".parquet")
@@ -19,23 +24,25 @@ FORMATS = (".csv", ".parquet")
 
 @dataclass(frozen=True)
 class Table:
-    """A folder of input files, as ExampleGen wants it.
+    """A folder of input files, as TableExampleGen wants it.
 
     Attributes:
       base: the folder.
-      pattern: glob below `base` that matches every file: `*.csv`, or `*/*.csv` where there is a folder a day.
+      suffix: of every file.
+      spans: span -> its files, in the order of the days; `names.ALL_SPLIT` alone where there are no folders.
     """
 
     base: str
-    pattern: str
+    suffix: str
+    spans: dict[str, tuple[Path, ...]]
 
 
 def inspect_table(folder: str | Path, table: str) -> Table:
     """Checks one input folder: its files, their headers, their columns.
 
     Args:
-      folder: holds CSV or Parquet files, or folders (one a day) that do.
-      table: `names.BEHAVIORS` or `names.CATALOG`.
+      folder: holds CSV or Parquet files, or folders that do, each called after its day (`2010-12-01`).
+      table: one of `names.TABLES`.
 
     Raises:
       InputError: names the file, what is wrong with it, and what to do.
@@ -55,7 +62,58 @@ def inspect_table(folder: str | Path, table: str) -> Table:
     for file in files:
         _check_file(file, table)
     suffix, depth = kinds.pop()
-    return Table(str(base.resolve()), "/".join(["*"] * (depth - 1) + [f"*{suffix}"]))
+    spans = {names.ALL_SPLIT: tuple(files)} if depth == 1 else _by_day(base, files)
+    return Table(str(base.resolve()), suffix, spans)
+
+
+def _by_day(base: Path, files: list[Path]) -> dict[str, tuple[Path, ...]]:
+    folders = defaultdict(list)
+    for file in files:
+        folders[file.parent.name].append(file)
+    days: dict[dt.date, str] = {}
+    for name in sorted(folders):
+        day = day_of(name)
+        if day is None:
+            raise InputError(f"{base / name}: is not called after a day; name such folders as 2010-12-01.")
+        if day in days:
+            raise InputError(f"{base / name}: is the same day as {days[day]}; put a day's files into one folder.")
+        days[day] = name
+    return {days[day]: tuple(folders[days[day]]) for day in sorted(days)}
+
+
+def window_of(table: Table, days: int | None, memory: Path) -> list[Span]:
+    """The spans of a rolling window, each with the fingerprint of what is in it now.
+
+    Args:
+      days: the last so many calendar days; None for all. A table without days is one span.
+      memory: JSON file of the fingerprints of files seen before, by path, size and time: what has not been touched is
+        not read again.
+    """
+    names_of = list(table.spans)
+    latest = day_of(names_of[-1]) if names_of != [names.ALL_SPLIT] else None
+    if days and latest:
+        names_of = [name for name in names_of if (latest - _day(name)).days < days]
+    known = json.loads(memory.read_text()) if memory.exists() else {}
+    spans = []
+    for name in names_of:
+        files = table.spans[name]
+        stamp = f"{name} " + " ".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+        key = f"{table.base} {stamp}"
+        if key not in known:
+            known = {old: value for old, value in known.items() if not old.startswith(f"{table.base} {name} ")}
+            known[key] = fingerprint_files(map(str, files))
+        spans.append(Span(name, known[key]))
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    partial = memory.with_suffix(".partial")
+    partial.write_text(json.dumps(known))
+    partial.replace(memory)
+    return spans
+
+
+def _day(name: str) -> dt.date:
+    day = day_of(name)
+    assert day is not None  # `_by_day` has seen to it
+    return day
 
 
 def _check_file(file: Path, table: str) -> None:

@@ -6,33 +6,37 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
 import tfx.v1 as tfx
+from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from tfx.orchestration.portable.launcher import Launcher
 
+from components.data_gate import ERROR, explain
 from pipeline.config import Config
-from pipeline.inputs import inspect_table
+from pipeline.inputs import inspect_table, window_of
 from pipeline.outcome import Outcome, read_outcome
-from pipeline.pipeline import Places, build_pipeline
+from pipeline.pipeline import Places, Window, build_pipeline
 from schema import errors, names
 from trainer.text_encoder import fingerprint, resolve_encoder
 
 _ROOT = Path(__file__).resolve().parent.parent
+DATA_GATE = "DataGate"
 _CODE = ("components", "schema", "trainer")
 
 
-def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) -> Outcome:
+def run_locally(config: Config, folders: Mapping[str, str], workspace: str, until: str | None = None) -> Outcome:
     """Runs the whole pipeline.
 
     Args:
       config: checked configuration.
-      behaviors, catalog: input folders.
+      folders: table -> input folder: behaviors, catalog and perhaps users.
+      until: the last step that runs; None for all. A run until DataGate returns even where that refuses.
       workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite` and `serving/homefeed/VERSION/`.
 
     Returns:
@@ -40,31 +44,54 @@ def run_locally(config: Config, behaviors: str, catalog: str, workspace: str) ->
 
     Raises:
       InputError: an input folder, the encoder or the workspace cannot be used; nothing was written.
-      GateRefused: DataGate blocked the data.
+      GateRefused: DataGate blocked the data; nothing after it has run.
     """
-    tables = [inspect_table(behaviors, names.BEHAVIORS), inspect_table(catalog, names.CATALOG)]
+    tables = {name: inspect_table(folder, name) for name, folder in folders.items()}
     encoder = resolve_encoder(config.encoder.path)
     root = Path(workspace).resolve()
     with _locked(root):
         places = Places(
             pipeline_root=str(root / "artifacts"),
-            cache=str(root / "cache" / "text_embeddings"),
-            schemas=str(_ROOT / "schema"),
+            cache=str(root / "cache"),
+            embeddings=config.encoder.cache or str(root / "cache" / "text_embeddings"),
+            schemas=schemas_folder(config),
             encoder=encoder,
             encoder_fingerprint=fingerprint(encoder, config.encoder.max_tokens),
             push=str(root / "serving" / names.MODEL_NAME),
             code_version=_code_version(),
         )
-        metadata = tfx.orchestration.metadata.sqlite_metadata_connection_config(str(root / "metadata.sqlite"))
+        metadata = metadata_of(root)
         with _told(root) as (log, steps):
             try:
-                dag = build_pipeline(config, tables[0], tables[1], places, metadata)
+                memory = root / "cache" / "fingerprints.json"
+                windows = {
+                    name: Window(table, window_of(table, config.window.days, memory)) for name, table in tables.items()
+                }
+                dag = build_pipeline(config, windows, places, metadata, until)
                 with steps.of_launches(), _no_arguments():
                     tfx.orchestration.LocalDagRunner().run(dag)
             except Exception as error:
                 logging.exception("The run ended at %s.", steps.current)
                 raise _as_ours(error, steps.current, log) from error
-        return read_outcome(metadata)
+        outcome = read_outcome(metadata)
+    if not outcome.blessed and until != DATA_GATE:
+        reasons = " ".join(explain(found) for found in outcome.findings if found["severity"] == ERROR)
+        raise errors.GateRefused(f"the data gate refused the data. {reasons}")
+    return outcome
+
+
+def metadata_of(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
+    """The connection to a workspace's ML Metadata."""
+    return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(workspace / "metadata.sqlite"))
+
+
+def schemas_folder(config: Config) -> str:
+    """The folder of curated schemas. Raises InputError where the configuration's lacks one."""
+    folder = Path(config.schemas or _ROOT / "schema").resolve()
+    for name in (*names.TABLES, "interactions"):
+        if not (folder / f"{name}.pbtxt").is_file():
+            raise errors.InputError(f"{folder / f'{name}.pbtxt'}: is missing; copy homefeed's schema/*.pbtxt there.")
+    return str(folder)
 
 
 def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
@@ -84,7 +111,7 @@ def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
 def _code_version() -> str:
     """Fingerprint of the code that runs inside steps: TFX's cache goes by inputs and parameters alone."""
     digest = hashlib.sha256()
-    for file in sorted(path for folder in _CODE for path in (_ROOT / folder).glob("*.py")):
+    for file in sorted(path for folder in _CODE for path in (_ROOT / folder).rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 

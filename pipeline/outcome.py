@@ -11,6 +11,7 @@ from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.table import Table
 
+from components.data_gate import INFO, read_verdict
 from components.serving_validator import VERDICT
 
 _STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
@@ -25,12 +26,18 @@ class Outcome:
       metrics: slice -> metric -> value; the slice of everybody is `all`.
       refusals: one sentence for each gate that said no; empty where the model was pushed.
       pushed: the version's folder; None where nothing was pushed.
+      blessed: whether DataGate blessed the data.
+      findings: what DataGate judged, see `components.data_gate`.
+      rows: table -> how its rows were parted.
     """
 
     steps: dict[str, tuple[str, float]] = field(default_factory=dict)
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     refusals: list[str] = field(default_factory=list)
     pushed: Path | None = None
+    blessed: bool = False
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
@@ -47,6 +54,10 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
         made = [e.artifact_id for e in events if e.type == mlmd.proto.Event.OUTPUT]
         for artifact in store.get_artifacts_by_id(made):
             outputs[types[artifact.type_id]] = artifact
+    verdict = read_verdict(outputs["DataBlessing"])
+    outcome.blessed, outcome.findings, outcome.rows = verdict["blessed"], verdict["findings"], verdict["rows"]
+    if "PushedModel" not in outputs:  # the data half alone, or refused data
+        return outcome
     _read_evaluation(outcome, outputs["ModelEvaluation"])
     _read_serving_check(outcome, outputs["InfraBlessing"])
     pushed = outputs["PushedModel"].custom_properties
@@ -91,12 +102,48 @@ def _read_serving_check(outcome: Outcome, blessing: Any) -> None:
     outcome.refusals += [f"the serving check refused the model: {fault}" for fault in verdict["faults"]]
 
 
+def print_findings(outcome: Outcome, console: Console, with_info: bool) -> None:
+    """Shows what is wrong with the data, worst first, and how the rows were parted.
+
+    Args:
+      with_info: also what is within its bounds.
+    """
+    table = Table(
+        "severity", "column", "rule", "share of rows", "examples", "what to do", title="Data", show_lines=True
+    )
+    colours = {"error": "red", "warning": "yellow"}
+    for found in outcome.findings:
+        if with_info or found["severity"] != INFO:
+            severity = found["severity"]
+            what = f"{found['what']}; {found['do']}" + (f" ({found['detail']})" if found["detail"] else "")
+            column = f"{found['table']}\n{found['column']}".strip()
+            share = f"{found['share']:.2%}\n{found['count']:,} rows"
+            examples = "\n".join(found["examples"])
+            table.add_row(severity, column, found["rule"], share, examples, what, style=colours.get(severity))
+    if table.row_count:
+        console.print(table)
+    parted = Table("table", "rows", "kept", "taken out by", title="Rows")
+    for name, counts in outcome.rows.items():
+        taken = [f"{rule} {count:,}" for rule, count in counts.items() if rule not in ("rows", "kept")]
+        parted.add_row(name, f"{counts['rows']:,}", f"{counts['kept']:,}", ", ".join(taken))
+    console.print(parted)
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def print_outcome(outcome: Outcome, console: Console) -> None:
     """Shows the steps, the metrics and the verdict."""
+    print_findings(outcome, console, with_info=False)
     steps = Table("step", "", "seconds", title="Steps")
     for step, (state, seconds) in outcome.steps.items():
         steps.add_row(step, state, "" if state == "cached" else f"{seconds:.1f}")
     console.print(steps)
+    if not outcome.metrics:
+        return
     slices = sorted(outcome.metrics, key=_slice_order)
     rows = sorted({metric for values in outcome.metrics.values() for metric in values}, key=_metric_order)
     metrics = Table("held-out users", *slices, title="Evaluation: full catalogue, what a user already had left out")

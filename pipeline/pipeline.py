@@ -1,21 +1,17 @@
-"""The DAG: behaviour log → examples → statistics and validation → interactions → transform → train → evaluate → gate →
+"""The DAG: behaviour log → examples → statistics and validation → gate → interactions → transform → train → evaluate →
 push. It knows nothing of the place where it runs; the runners do."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import tensorflow_data_validation as tfdv
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
-from tfx.components import (
-    Evaluator,
-    ExampleValidator,
-    StatisticsGen,
-    Trainer,
-    Transform,
-)
+from tfx.components import Evaluator, Trainer, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.experimental.conditionals.conditional import Cond
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel
 from tfx.types.standard_artifacts import Model, PushedModel
@@ -23,16 +19,22 @@ from tfx.types.standard_artifacts import Model, PushedModel
 from components.atomic_pusher import atomic_pusher
 from components.baseline import LastPushedModelStrategy
 from components.batch_recommender import BatchRecommender
-from components.data_gate import DataGate
+from components.data_gate import BLESSED, DataGate
 from components.interaction_gen import InteractionGen
 from components.row_validator import RowValidator
 from components.serving_validator import ServingValidator
-from components.table_example_gen import table_example_gen
+from components.span_statistics_gen import SpanStatisticsGen
+from components.span_validator import SpanValidator, length_bounds
+from components.spans import Span, dump_spans
+from components.table_example_gen import TableExampleGen
 from components.text_embedding_gen import TextEmbeddingGen
+from pipeline.beam_runners import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import eval_config
 from pipeline.inputs import Table
 from schema import names
+from schema.errors import InputError
+from schema.privacy import key_check, user_id_key
 
 ENCODER_FN = "trainer.text_encoder.load_encoder"
 RUN_FN = "trainer.run_fn.run_fn"
@@ -46,7 +48,8 @@ class Places:
 
     Attributes:
       pipeline_root: artifacts.
-      cache: text embeddings that outlive runs.
+      cache: what has been made of each span, and text embeddings; they outlive runs.
+      embeddings: text embeddings.
       schemas: the curated schemas' folder.
       encoder: the text encoder's folder.
       encoder_fingerprint: of that folder's content and the encoder's settings.
@@ -56,6 +59,7 @@ class Places:
 
     pipeline_root: str
     cache: str
+    embeddings: str
     schemas: str
     encoder: str
     encoder_fingerprint: str
@@ -63,91 +67,158 @@ class Places:
     code_version: str
 
 
+@dataclass(frozen=True)
+class Window:
+    """One input table, and the days of it that are used."""
+
+    table: Table
+    spans: list[Span]
+
+
 def build_pipeline(
     config: Config,
-    behaviors: Table,
-    catalog: Table,
+    tables: Mapping[str, Window],
     places: Places,
     metadata: metadata_store_pb2.ConnectionConfig | None,
+    until: str | None = None,
 ) -> tfx.dsl.Pipeline:
     """Wires every step.
 
     Args:
       config: checked configuration.
-      behaviors, catalog: checked input folders.
+      tables: behaviors, catalog and, where there are any, users.
       places: where the runner keeps things.
       metadata: connection to ML Metadata, where the runner does not bring its own.
+      until: the last step that runs; None for all.
+
+    Raises:
+      InputError: there is no such step.
     """
+    data, gate, rows = _data_half(config, tables, places)
+    steps = [*data, *_model_half(config, places, gate, rows)]
+    if until is not None:
+        ids = [step.id for step in steps]
+        if until not in ids:
+            raise InputError(f"--until {until}: is no step; steps are {', '.join(ids)}.")
+        steps = steps[: ids.index(until) + 1]
+    return tfx.dsl.Pipeline(
+        pipeline_name=names.MODEL_NAME,
+        pipeline_root=places.pipeline_root,
+        components=steps,
+        enable_cache=True,
+        metadata_connection_config=metadata,
+        beam_pipeline_args=beam_args(config.beam),
+    )
+
+
+def _data_half(
+    config: Config, tables: Mapping[str, Window], places: Places
+) -> tuple[list[BaseNode], BaseNode, dict[str, Channel]]:
+    """Up to DataGate. Returns the steps, the gate, and table -> the rows to use."""
+    code = {"code_version": places.code_version}
+    steps: list[BaseNode] = []
+    found: dict[str, dict[str, Channel]] = {}
+    rows: dict[str, Channel] = {}
+    # The catalogue first: the items of behaviors have to be in it.
+    for name in sorted(tables, key=(names.CATALOG, names.BEHAVIORS, names.USERS).index):
+        table, node = tables[name], name.capitalize()
+        columns = json.dumps(config.table_columns(name))
+        where = {"table": name, "columns": columns, "cache_folder": places.cache}
+
+        # Reads the new days, each column by its type, each row with where it came from.
+        example_gen = TableExampleGen(
+            base=table.table.base,
+            suffix=table.table.suffix,
+            spans=dump_spans(table.spans),
+            privacy=config.privacy.model_dump_json(),
+            key_check=key_check(user_id_key()) if config.privacy.hash_user_ids else "",
+            **where,
+            **code,
+        ).with_id(f"{node}ExampleGen")
+
+        # Counts and describes every column of each day.
+        statistics_gen = SpanStatisticsGen(examples=example_gen.outputs["examples"], **where, **code).with_id(
+            f"{node}StatisticsGen"
+        )
+
+        # Brings in what a person has written down about the columns.
+        schema_gen = ImportSchemaGen(schema_file=f"{places.schemas}/{name}.pbtxt").with_id(f"{node}SchemaGen")
+
+        # Compares each day with the schema and with the day before.
+        validator = SpanValidator(
+            statistics=statistics_gen.outputs["statistics"],
+            schema=schema_gen.outputs["schema"],
+            min_drift_rows=config.gate.min_drift_rows,
+            **code,
+        ).with_id(f"{node}Validator")
+
+        # Looks at single rows, which statistics cannot name, and parts those to use from those to leave out.
+        row_validator = RowValidator(
+            examples=example_gen.outputs["examples"],
+            limits=json.dumps(_limits(config, places.schemas), sort_keys=True),
+            future_tolerance_hours=config.gate.future_tolerance_hours,
+            treatment=json.dumps({rule: s.rows for rule, s in config.gate.rules.items()}, sort_keys=True),
+            **({"catalog": rows[names.CATALOG]} if name == names.BEHAVIORS else {}),
+            **where,
+            **code,
+        ).with_id(f"{node}RowValidator")
+        rows[name] = row_validator.outputs["rows"]
+        found[name] = {"rows": row_validator.outputs["anomalies"], "anomalies": validator.outputs["anomalies"]}
+        steps += [example_gen, statistics_gen, schema_gen, validator, row_validator]
+
+    # Judges all that was found: everything below needs its blessing.
+    users = found.get(names.USERS)
+    gate = DataGate(
+        behavior_rows=found[names.BEHAVIORS]["rows"],
+        behavior_anomalies=found[names.BEHAVIORS]["anomalies"],
+        catalog_rows=found[names.CATALOG]["rows"],
+        catalog_anomalies=found[names.CATALOG]["anomalies"],
+        **({"user_rows": users["rows"], "user_anomalies": users["anomalies"]} if users else {}),
+        rules=json.dumps({rule: s.model_dump() for rule, s in config.gate.rules.items()}, sort_keys=True),
+        severities=json.dumps(config.gate.schema_severity, sort_keys=True),
+        **code,
+    )
+    return [*steps, gate], gate, rows
+
+
+def _limits(config: Config, schemas: str) -> dict[str, object]:
+    """`components.rules.Limits` but for the time of the run."""
+    own = ("rules", "schema_severity", "min_drift_rows", "future_tolerance_hours")
+    max_bytes = {table: length_bounds(f"{schemas}/{table}.pbtxt") for table in names.TABLES}
+    return {"events": config.events, "max_bytes": max_bytes, **config.gate.model_dump(exclude=set(own))}
+
+
+def _model_half(config: Config, places: Places, gate: BaseNode, rows: Mapping[str, Channel]) -> list[BaseNode]:
+    """From the gate to the push. TFX runs none of it where the gate has not blessed the data."""
+    with Cond(gate.outputs["blessing"].future()[0].custom_property(BLESSED) == 1):
+        return _steps_to_push(config, places, gate, rows)
+
+
+def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Mapping[str, Channel]) -> list[BaseNode]:
     code = {"code_version": places.code_version}
 
-    # Reads the two tables, each column by its type, each row with where it came from.
-    behavior_gen, catalog_gen = (
-        table_example_gen(name, table.base, table.pattern)
-        for name, table in ((names.BEHAVIORS, behaviors), (names.CATALOG, catalog))
-    )
-
-    # Counts and describes every column of the table's own; where a row came from is no column.
-    behavior_statistics, catalog_statistics = (
-        StatisticsGen(
-            examples=gen.outputs["examples"],
-            stats_options=tfdv.StatsOptions(feature_allowlist=list(names.COLUMNS[name.lower()])),
-        ).with_id(f"{name}StatisticsGen")
-        for name, gen in (("Behaviors", behavior_gen), ("Catalog", catalog_gen))
-    )
-
-    # Brings in what a person has written down about the columns, here and for the interactions below.
-    behavior_schema, catalog_schema, interaction_schema = (
-        ImportSchemaGen(schema_file=f"{places.schemas}/{name.lower()}.pbtxt").with_id(f"{name}SchemaGen")
-        for name in ("Behaviors", "Catalog", "Interactions")
-    )
-
-    # Compares the columns with the schemas.
-    behavior_validator, catalog_validator = (
-        ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
-            f"{name}ExampleValidator"
-        )
-        for name, statistics, schema in (
-            ("Behaviors", behavior_statistics, behavior_schema),
-            ("Catalog", catalog_statistics, catalog_schema),
-        )
-    )
-
-    # Looks at single rows, which statistics cannot name.
-    row_validator = RowValidator(
-        behaviors=behavior_gen.outputs["examples"],
-        catalog=catalog_gen.outputs["examples"],
-        events=json.dumps(sorted(config.events)),
-        max_title_bytes=config.gate.max_title_bytes,
-        future_tolerance_hours=config.gate.future_tolerance_hours,
-        **code,
-    )
-
-    # Stops the run on bad data: everything below needs its blessing.
-    data_gate = DataGate(
-        row_anomalies=row_validator.outputs["anomalies"],
-        behavior_anomalies=behavior_validator.outputs["anomalies"],
-        catalog_anomalies=catalog_validator.outputs["anomalies"],
-        max_share=json.dumps(config.gate.max_share, sort_keys=True),
-        **code,
+    # Brings in the schema of the interactions below.
+    interaction_schema = ImportSchemaGen(schema_file=f"{places.schemas}/interactions.pbtxt").with_id(
+        "InteractionsSchemaGen"
     )
 
     # Reads each distinct item text with BERT once.
     text_embedding_gen = TextEmbeddingGen(
-        catalog=catalog_gen.outputs["examples"],
+        catalog=rows[names.CATALOG],
         blessing=data_gate.outputs["blessing"],
         encoder_fn=ENCODER_FN,
         encoder_folder=places.encoder,
         encoder_fingerprint=places.encoder_fingerprint,
         max_tokens=config.encoder.max_tokens,
         batch_size=config.encoder.batch_size,
-        cache_folder=places.cache,
+        cache_folder=places.embeddings,
         **code,
     )
 
     # Makes an example of each target event with what was known before it, and the tables that serving needs.
     interaction_gen = InteractionGen(
-        behaviors=behavior_gen.outputs["examples"],
-        catalog=catalog_gen.outputs["examples"],
+        behaviors=rows[names.BEHAVIORS],
+        catalog=rows[names.CATALOG],
         text_embeddings=text_embedding_gen.outputs["text_embeddings"],
         blessing=data_gate.outputs["blessing"],
         events=json.dumps(config.events, sort_keys=True),
@@ -162,8 +233,11 @@ def build_pipeline(
         schema=interaction_schema.outputs["schema"],
         preprocessing_fn=PREPROCESSING_FN,
         splits_config=transform_pb2.SplitsConfig(
-            analyze=[names.TRAIN_SPLIT, names.CATALOG_SPLIT], transform=list(names.TRAINER_SPLITS)
+            # No vocabulary and no mean needs the log itself: this grows with users and items only.
+            analyze=[names.CATALOG_SPLIT, names.USERS_SPLIT, names.TIMELINE_SPLIT],
+            transform=list(names.TRAINER_SPLITS),
         ),
+        disable_statistics=True,  # of examples that InteractionGen has made; they cost as much as the rest
         custom_config=code,
     )
 
@@ -221,25 +295,11 @@ def build_pipeline(
         ),
     )
 
-    steps = [
-        *(behavior_gen, catalog_gen),
-        *(behavior_statistics, catalog_statistics),
-        *(behavior_schema, catalog_schema, interaction_schema),
-        *(behavior_validator, catalog_validator),
-        *(row_validator, data_gate),
-        *(text_embedding_gen, interaction_gen, transform, trainer),
-        *(baseline, evaluator, serving_validator, pusher),
-    ]
+    steps = [interaction_schema, text_embedding_gen, interaction_gen, transform, trainer]
+    steps += [baseline, evaluator, serving_validator, pusher]
     if config.batch.enabled:
         # Writes the pushed model's list for every user, for mails and caches.
         steps.append(
             BatchRecommender(pushed_model=pusher.outputs["pushed_model"], examples=examples, k=config.batch.k, **code)
         )
-    return tfx.dsl.Pipeline(
-        pipeline_name=names.MODEL_NAME,
-        pipeline_root=places.pipeline_root,
-        components=steps,
-        enable_cache=True,
-        metadata_connection_config=metadata,
-        beam_pipeline_args=list(config.beam.args),
-    )
+    return steps

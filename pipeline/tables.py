@@ -1,12 +1,12 @@
 """Answers as tables that a person likes to read."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from components.table_example_gen import read_rows
+from components.columnar import rows_of
+from components.table_reader import read_batches
 from pipeline.inputs import inspect_table
 from schema import names
 
@@ -14,8 +14,13 @@ from schema import names
 def read_titles(catalog: str) -> dict[str, str]:
     """Item id -> title, of a catalogue's folder. Raises InputError where it cannot be read."""
     table = inspect_table(catalog, names.CATALOG)
+    columns = {name: names.COLUMNS[names.CATALOG][name] for name in (names.ITEM_ID, names.TITLE)}
     rows = (
-        row for path in Path(table.base).glob(table.pattern) for row in read_rows(str(path), table.base, names.CATALOG)
+        row
+        for files in table.spans.values()
+        for path in files
+        for batch in read_batches(str(path.resolve()), table.base, columns)
+        for row in rows_of(batch)
     )
     return {
         row[names.ITEM_ID][0].decode("utf-8", "replace"): row[names.TITLE][0].decode("utf-8", "replace")

@@ -11,25 +11,51 @@ TITLE = "title"
 DESCRIPTION = "description"
 CATEGORY = "category"
 PRICE = "price"
+SOURCE = "source"
+COUNTRY = "country"
+LANGUAGE = "language"
+GENDER = "gender"
+AGE = "age"
 
 BEHAVIORS = "behaviors"
 CATALOG = "catalog"
+USERS = "users"
+TABLES = (BEHAVIORS, CATALOG, USERS)
 
 # Column -> type, in the order in which the adapters write them.
 COLUMNS: dict[str, dict[str, type]] = {
-    BEHAVIORS: {USER_ID: bytes, ITEM_ID: bytes, EVENT: bytes, TIMESTAMP: int, VALUE: float, COMMENT: bytes},
+    BEHAVIORS: {
+        USER_ID: bytes,
+        ITEM_ID: bytes,
+        EVENT: bytes,
+        TIMESTAMP: int,
+        VALUE: float,
+        COMMENT: bytes,
+        SOURCE: bytes,
+    },
     CATALOG: {ITEM_ID: bytes, TITLE: bytes, DESCRIPTION: bytes, CATEGORY: bytes, PRICE: float},
+    USERS: {USER_ID: bytes, COUNTRY: bytes, LANGUAGE: bytes, GENDER: bytes, AGE: int},
 }
-REQUIRED_COLUMNS = {BEHAVIORS: (USER_ID, ITEM_ID, EVENT, TIMESTAMP), CATALOG: (ITEM_ID, TITLE)}
+REQUIRED_COLUMNS = {BEHAVIORS: (USER_ID, ITEM_ID, EVENT, TIMESTAMP), CATALOG: (ITEM_ID, TITLE), USERS: (USER_ID,)}
+# What a row is about, and so what its like are grouped by.
+KEY_COLUMN = {BEHAVIORS: USER_ID, CATALOG: ITEM_ID, USERS: USER_ID}
+# Types that the configuration may give to further columns.
+COLUMN_TYPES: dict[str, type] = {"string": bytes, "int": int, "float": float}
 
-# Where a row came from (`2010-12-01/behaviors.csv:17`): ExampleGen adds it, so that a gate can name the row.
+# ExampleGen adds where a row came from (`2010-12-01/behaviors.csv:17`), so that a gate can name it, and what of it
+# could not be read.
 SOURCE_ROW = "source_row"
-BROKEN_ROW = "broken_row"  # set where a line is not CSV of its file's header
+BROKEN_ROW = "broken_row"  # 1 where a line is not CSV of its file's header
+UNREADABLE = "unreadable"  # columns whose text is no number though the column's type is one
+REASON = "reason"  # of a quarantined row: the rule that it breaks
+ROW_COLUMNS: dict[str, type] = {SOURCE_ROW: bytes, BROKEN_ROW: int, UNREADABLE: bytes}
 CATEGORY_SEPARATOR = "|"
 
 # --- Features of the interaction examples (InteractionGen's output, Transform's input) --------------------------------
 HISTORY_ITEM_IDS = "history_item_ids"
 HISTORY_EVENTS = "history_events"
+HISTORY_TIMESTAMPS = "history_timestamps"
+HISTORY_SESSIONS = "history_sessions"
 SEEN_ITEM_IDS = "seen_item_ids"
 TARGET_ITEM_IDS = "target_item_ids"
 WEIGHT = "weight"
@@ -38,6 +64,8 @@ TRAIN_COUNT = "train_count"
 POPULARITY = "popularity"
 TEXT_EMBEDDING = "text_embedding"
 SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
+KNOWN_USER_ID = "known_user_id"
+KNOWN_EVENTS = "known_events"
 
 # --- Features that only Transform's output has ------------------------------------------------------------------------
 USER_INDEX = "user_index"
@@ -50,7 +78,8 @@ CATEGORY_INDICES = "category_indices"
 PRICE_SCALED = "price_scaled"
 
 # --- Splits ----------------------------------------------------------------------------------------------------------
-ALL_SPLIT = "all"  # of the two ExampleGens
+# ExampleGen's and RowValidator's splits are the spans: a day each (`2010-12-01`), or this one where there are no days.
+ALL_SPLIT = "all"
 TRAIN_SPLIT = "train"  # one example for each target event before the cut
 EVAL_SPLIT = "eval"  # one example for each user with new items after the cut
 CATALOG_SPLIT = "catalog"  # one example for each item

@@ -39,6 +39,10 @@ class Shop:
     workspace: Path
 
     @property
+    def folders(self) -> dict[str, str]:
+        return {names.BEHAVIORS: str(self.behaviors), names.CATALOG: str(self.catalog)}
+
+    @property
     def base(self) -> Path:
         return self.workspace / "serving" / names.MODEL_NAME
 
@@ -71,6 +75,6 @@ def shop(shop_data: Path, config: Config, tmp_path_factory: pytest.TempPathFacto
 
     workspace = tmp_path_factory.mktemp("workspace")
     result = Shop(shop_data / names.BEHAVIORS, shop_data / names.CATALOG, workspace)
-    outcome = run_locally(config, str(result.behaviors), str(result.catalog), str(workspace))
+    outcome = run_locally(config, result.folders, str(workspace))
     assert outcome.pushed is not None, outcome.refusals
     return result

@@ -28,11 +28,14 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     """Raw interaction features to model features; every one is sparse, since no split has them all.
 
     The vocabulary of items is the catalogue's, so that an item's index is its row in the model's tables whether or not
-    anybody has met it; an item that is not in the catalogue has index -1. Users, events and categories are those of the
-    training split and the catalogue; an unknown one has the index after the last.
+    anybody has met it; an item that is not in the catalogue has index -1. Users are those of the training split, events
+    the configuration's, categories the catalogue's; an unknown one has the index after the last. No vocabulary is
+    counted over the training split itself: what Transform analyses grows with the users and the items, not the log.
     """
     outputs = {name: inputs[name] for name in _AS_THEY_ARE}
     items = tft.vocabulary(inputs[names.ITEM_ID], vocab_filename=ITEM_VOCABULARY)
+    users = tft.vocabulary(inputs[names.KNOWN_USER_ID], vocab_filename=USER_VOCABULARY)
+    events = tft.vocabulary(inputs[names.KNOWN_EVENTS], vocab_filename=EVENT_VOCABULARY)
     for raw, indexed in (
         (names.ITEM_ID, names.ITEM_INDEX),
         (names.HISTORY_ITEM_IDS, names.HISTORY_ITEMS),
@@ -41,10 +44,12 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     ):
         outputs[indexed] = tft.apply_vocabulary(inputs[raw], items, default_value=-1)
     for raw, indexed, vocabulary in (
-        (names.USER_ID, names.USER_INDEX, USER_VOCABULARY),
-        (names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES, EVENT_VOCABULARY),
-        (names.CATEGORY, names.CATEGORY_INDICES, CATEGORY_VOCABULARY),
+        (names.USER_ID, names.USER_INDEX, users),
+        (names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES, events),
     ):
-        outputs[indexed] = tft.compute_and_apply_vocabulary(inputs[raw], num_oov_buckets=1, vocab_filename=vocabulary)
+        outputs[indexed] = tft.apply_vocabulary(inputs[raw], vocabulary, num_oov_buckets=1)
+    outputs[names.CATEGORY_INDICES] = tft.compute_and_apply_vocabulary(
+        inputs[names.CATEGORY], num_oov_buckets=1, vocab_filename=CATEGORY_VOCABULARY
+    )
     outputs[names.PRICE_SCALED] = tft.scale_to_z_score(tf.sparse.map_values(tf.math.log1p, inputs[names.PRICE]))
     return outputs

@@ -106,9 +106,7 @@ class TextEncoder(tf.Module):
         Returns:
           [batch, dimensions] float32, of unit length; the empty text is embedded as its special tokens.
         """
-        valid = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-        pieces = self._tokenizer.tokenize(valid)
-        pieces = pieces[:, : self._max_tokens - 2]
+        pieces = self._pieces(texts)
         edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         ids = tf.concat([edge * self._cls, pieces, edge * self._sep], axis=1).to_tensor()
         mask = tf.sequence_mask(pieces.row_lengths() + 2, tf.shape(ids)[1], dtype=tf.int32)
@@ -116,6 +114,14 @@ class TextEncoder(tf.Module):
         weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
         mean = tf.reduce_sum(tokens["sequence_output"] * weights, axis=1) / tf.reduce_sum(weights, axis=1)
         return tf.math.l2_normalize(mean, axis=1)
+
+    def lengths(self, texts: tf.Tensor) -> tf.Tensor:
+        """[batch] string to [batch] int64: how many word pieces are read, special tokens included."""
+        return self._pieces(texts).row_lengths() + 2
+
+    def _pieces(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        valid = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+        return self._tokenizer.tokenize(valid)[:, : self._max_tokens - 2]
 
 
 def load_encoder(folder: str, max_tokens: int) -> "BatchEncoder":
@@ -128,6 +134,11 @@ class BatchEncoder:
 
     def __init__(self, encoder: TextEncoder):
         self._encode = tf.function(encoder, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._lengths = tf.function(encoder.lengths, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """How many word pieces of each text are read, special tokens included."""
+        return self._lengths(tf.constant(texts, tf.string)).numpy().tolist()
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Embeds texts as one batch: [len(texts), dimensions] float32."""

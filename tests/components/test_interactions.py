@@ -5,11 +5,11 @@ from components.interactions import Event, Timeline, UserExamples, plan_timeline
 from schema import names
 
 HOUR = 3600
-WEIGHTS = {"view": 1.0, "purchase": 4.0}
+WEIGHTS = {b"view": 1.0, b"purchase": 4.0}
 events = st.builds(
     Event,
     timestamp=st.integers(0, 100),
-    item_id=st.sampled_from([b"a", b"b", b"c", b"d", b"e"]),
+    item=st.sampled_from([b"a", b"b", b"c", b"d", b"e"]),
     event=st.sampled_from([b"view", b"purchase"]),
 )
 
@@ -41,57 +41,113 @@ def test_popularity_decays_and_never_counts_what_comes_later():
     assert popularity(timeline, slots, half_life=100) == [0.0, 1.0, 1.5]
 
 
+def split(**changes):
+    hand = {"by": "time", "eval_share": 0.3, "leave_last": 1, "history_length": 2, "session_minutes": 5 / 60}
+    return {**hand, **changes}
+
+
+def made_of(user_id, log, timeline, **changes):
+    """Split -> examples."""
+    made = {names.TRAIN_SPLIT: [], names.EVAL_SPLIT: [], names.USERS_SPLIT: []}
+    for name, example in UserExamples(timeline, WEIGHTS, split(**changes))(user_id, log):
+        made[name].append(example)
+    return made
+
+
+TIMELINE = Timeline(cut=50, end=100, snapshots=(50, 100))
+LOG = [
+    Event(10, b"a", b"view"),
+    Event(20, b"a", b"purchase"),
+    Event(20, b"b", b"view"),
+    Event(30, b"c", b"view"),
+    Event(60, b"a", b"view"),
+    Event(70, b"d", b"purchase"),
+]
+
+
 def test_examples_of_one_user_worked_out_by_hand():
-    timeline = Timeline(cut=50, end=100, snapshots=(50, 100))
-    log = [
-        Event(10, b"a", b"view"),
-        Event(20, b"a", b"purchase"),
-        Event(20, b"b", b"view"),
-        Event(30, b"c", b"view"),
-        Event(60, b"a", b"view"),
-        Event(70, b"d", b"purchase"),
+    made = made_of(b"u", LOG, TIMELINE)
+    train = made[names.TRAIN_SPLIT]
+    assert [(e.now, e.targets, e.history, [k.event for k in e.latest], e.weight) for e in train] == [
+        (10, (b"a",), [], [], 4.0),
+        (20, (b"b",), [b"a"], [b"view"], 1.0),
+        (30, (b"c",), [b"b", b"a"], [b"view", b"purchase"], 1.0),
     ]
-    made = list(UserExamples(timeline, WEIGHTS, history_length=2)(b"u", log))
-    train = [row for split, row in made if split == names.TRAIN_SPLIT]
-    assert [
-        (r[names.TARGET_ITEM_IDS], r[names.HISTORY_ITEM_IDS], r[names.HISTORY_EVENTS], r[names.WEIGHT]) for r in train
-    ] == [
-        ([b"a"], [], [], [4.0]),
-        ([b"b"], [b"a"], [b"view"], [1.0]),
-        ([b"c"], [b"b", b"a"], [b"view", b"purchase"], [1.0]),
-    ]
-    held_out = next(row for split, row in made if split == names.EVAL_SPLIT)
-    assert held_out[names.TARGET_ITEM_IDS] == [b"d"]
-    assert held_out[names.HISTORY_ITEM_IDS] == [b"c", b"b"]
-    assert held_out[names.SEEN_ITEM_IDS] == [b"a", b"b", b"c"]
-    assert held_out[names.ACTIVITY] == [b"light"]
-    user = next(row for split, row in made if split == names.USERS_SPLIT)
-    assert user[names.HISTORY_ITEM_IDS] == [b"d", b"a"]
-    assert user[names.SEEN_ITEM_IDS] == [b"a", b"b", b"c", b"d"]
+    assert [k.timestamp for k in train[2].latest] == [20, 20]
+    assert [train[2].session - k.session for k in train[2].latest] == [1, 1]  # ten seconds are a pause here
+    (held_out,) = made[names.EVAL_SPLIT]
+    assert (held_out.now, held_out.targets, held_out.history) == (50, [b"d"], [b"c", b"b"])
+    assert (held_out.seen, held_out.activity) == ([b"a", b"b", b"c"], b"light")
+    (user,) = made[names.USERS_SPLIT]
+    assert (user.history, user.seen) == ([b"d", b"a"], [b"a", b"b", b"c", b"d"])
 
 
-@given(st.lists(events, min_size=1, max_size=40), st.integers(1, 99), st.integers(1, 5))
-def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_length):
+def test_sessions_end_with_a_pause_and_hold_an_event_once():
+    log = [Event(t, b"a", b"view") for t in (1, 3, 5)] + [Event(4, b"b", b"view"), Event(20, b"a", b"view")]
+    made = made_of(b"u", log, TIMELINE)
+    (user,) = made[names.USERS_SPLIT]
+    assert user.history == [b"a", b"b"]
+    assert [(k.timestamp, k.session) for k in user.latest] == [(20, 1), (4, 0)]
+    assert user.session == 2  # the end is a pause later
+
+
+def test_leave_last_holds_out_each_user_s_last_new_items():
+    made = made_of(b"u", LOG, TIMELINE, by="leave_last", leave_last=2)
+    (held_out,) = made[names.EVAL_SPLIT]
+    assert (held_out.now, held_out.targets) == (30, [b"c", b"d"])
+    assert [e.targets for e in made[names.TRAIN_SPLIT]] == [(b"a",), (b"b",)]
+    all_new = made_of(b"u", LOG[:2], TIMELINE, by="leave_last")
+    assert not all_new[names.EVAL_SPLIT] and len(all_new[names.TRAIN_SPLIT]) == 1
+
+
+def test_by_user_some_users_never_train():
+    trained, held_out = set(), set()
+    for n in range(400):
+        user_id = b"u%d" % n
+        made = made_of(user_id, LOG, TIMELINE, by="user", eval_share=0.25)
+        trained |= {user_id} if made[names.TRAIN_SPLIT] else set()
+        held_out |= {user_id} if made[names.EVAL_SPLIT] else set()
+    assert not trained & held_out and len(trained | held_out) == 400
+    assert 0.15 < len(held_out) / 400 < 0.35
+
+
+@given(
+    st.lists(events, min_size=1, max_size=40),
+    st.integers(1, 99),
+    st.integers(1, 5),
+    st.sampled_from(["time", "leave_last", "user"]),
+    st.integers(1, 3),
+    st.floats(0, 0.2),
+)
+def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_length, by, last, minutes):
     timeline = Timeline(cut=cut, end=101, snapshots=(cut, 101))
-    for split, row in UserExamples(timeline, WEIGHTS, history_length)(b"u", log):
-        now = row[names.TIMESTAMP][0] if split != names.USERS_SPLIT else timeline.end
-        earlier = {(e.item_id, e.event) for e in log if e.timestamp < now}
-        known = set(zip(row[names.HISTORY_ITEM_IDS], row[names.HISTORY_EVENTS], strict=True))
-        assert known <= earlier
-        assert set(row.get(names.SEEN_ITEM_IDS, [])) <= {item for item, _ in earlier}
-        assert len(row[names.HISTORY_ITEM_IDS]) <= history_length
-        if split == names.TRAIN_SPLIT:
-            assert now < cut
-            assert not set(row[names.TARGET_ITEM_IDS]) & {item for item, _ in earlier}
-        if split == names.EVAL_SPLIT:
-            later = {e.item_id for e in log if e.timestamp >= cut}
-            assert set(row[names.TARGET_ITEM_IDS]) == later - {e.item_id for e in log if e.timestamp < cut}
+    changes = {"by": by, "leave_last": last, "history_length": history_length, "session_minutes": minutes}
+    made = made_of(b"u", log, timeline, **changes)
+    for name, examples in made.items():
+        for e in examples:
+            earlier = [known for known in log if known.timestamp < e.now]
+            facts = {(known.item, known.event, known.timestamp) for known in earlier}
+            assert {(i, k.event, k.timestamp) for i, k in zip(e.history, e.latest, strict=True)} <= facts
+            assert set(e.seen) <= {known.item for known in earlier}
+            assert len(e.history) == len(set(e.history)) <= history_length
+            assert all(0 <= k.session <= e.session for k in e.latest)
+            assert not set(e.targets) & {known.item for known in earlier}
+            # What comes later changes nothing but the targets, the weight, and whether there is an example.
+            if name != names.USERS_SPLIT:
+                now = [*earlier, *(known for known in log if known.timestamp == e.now)]
+                end = Timeline(cut=102, end=103, snapshots=(102, 103))
+                again = made_of(b"u", now, end, history_length=history_length, session_minutes=minutes)
+                same = [t for t in again[names.TRAIN_SPLIT] if t.now == e.now]
+                assert all(t.history == e.history and t.latest == e.latest for t in same)
+    train, held_out = made[names.TRAIN_SPLIT], made[names.EVAL_SPLIT]
+    if held_out:
+        assert all(e.now < held_out[0].now for e in train)
+        assert not {e.targets[0] for e in train} & set(held_out[0].targets)
 
 
 @given(st.lists(events, min_size=1, max_size=30), st.randoms())
 def test_the_order_of_the_log_and_repeated_rows_do_not_matter(log, random):
-    timeline = Timeline(cut=50, end=101, snapshots=(50, 101))
     shuffled = log + log[:3]
     random.shuffle(shuffled)
-    make = UserExamples(timeline, WEIGHTS, 3)
+    make = UserExamples(TIMELINE, WEIGHTS, split())
     assert list(make(b"u", log)) == list(make(b"u", shuffled))

@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.config import Gate, load_config
+from schema import names
 from schema.errors import InputError
 
 
@@ -23,7 +24,14 @@ def test_file_and_assignment_are_read_and_the_assignment_wins(tmp_path):
         ("model.epochs=zero", ["model.epochs", "integer", "zero"]),
         ("model.epochs=0", ["model.epochs", "greater than or equal to 1"]),
         ("split.eval_share=0.9", ["split.eval_share", "less than 0.5"]),
-        ("gate.max_share.no_such_rule=0.1", ["gate.max_share.no_such_rule", "unknown_item"]),
+        ("gate.rules.no_such_rule.max_share=0.1", ["gate.rules.no_such_rule", "unknown_item"]),
+        ("gate.rules.missing_user.severity=fatal", ["gate.rules.missing_user.severity", "error"]),
+        ("gate.rules.unknown_item.rows=quarantine", ["gate.rules.unknown_item.rows", "drop"]),
+        ("privacy.drop_columns=[user_id]", ["privacy.drop_columns", "user_id"]),
+        ("privacy.suppress.shoe_size=5", ["privacy.suppress.shoe_size"]),
+        ("columns.behaviors.value=int", ["columns.behaviors.value"]),
+        ("gate.expected.catalog=[colour]", ["gate.expected.catalog", "colour"]),
+        ("split.by=moon", ["split.by", "leave_last"]),
         ("model", ["--set section.key=value"]),
         ("model.epochs.more=1", ["model.epochs"]),
         ("events.view=-1", ["events.view", "greater than or equal to 0"]),
@@ -46,5 +54,11 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
 
 
 def test_a_rule_that_is_not_named_keeps_its_default():
-    shares = load_config(None, ("gate.max_share.missing_user=0.5",)).gate.max_share
-    assert shares == {**Gate().max_share, "missing_user": 0.5}
+    rules = load_config(None, ("gate.rules.missing_user.max_share=0.5",)).gate.rules
+    defaults = Gate().rules
+    assert rules == {**defaults, "missing_user": defaults["missing_user"].model_copy(update={"max_share": 0.5})}
+
+
+def test_columns_of_one_s_own_stand_beside_homefeed_s():
+    columns = load_config(None, ("columns.behaviors.device=string",)).table_columns(names.BEHAVIORS)
+    assert columns[names.TIMESTAMP] == "int" and columns["device"] == "string"

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from pipeline.inputs import inspect_table
+from pipeline.inputs import inspect_table, window_of
 from schema import names
 from schema.errors import InputError
 
@@ -14,14 +14,14 @@ def test_files_at_the_top_and_in_daily_folders(tmp_path):
     (tmp_path / "top" / "a.csv").write_text(HEADER + "u,i,view,1\n")
     (tmp_path / "days" / "2025-01-01").mkdir(parents=True)
     (tmp_path / "days" / "2025-01-01" / "a.csv").write_text(HEADER + "u,i,view,1\n")
-    assert inspect_table(tmp_path / "top", names.BEHAVIORS).pattern == "*.csv"
-    assert inspect_table(tmp_path / "days", names.BEHAVIORS).pattern == "*/*.csv"
+    assert list(inspect_table(tmp_path / "top", names.BEHAVIORS).spans) == [names.ALL_SPLIT]
+    assert list(inspect_table(tmp_path / "days", names.BEHAVIORS).spans) == ["2025-01-01"]
 
 
 def test_parquet_is_accepted(tmp_path):
     table = pa.table({"item_id": ["a"], "title": ["A"], "more": [1]})
     pa.parquet.write_table(table, tmp_path / "catalog.parquet")
-    assert inspect_table(tmp_path, names.CATALOG).pattern == "*.parquet"
+    assert inspect_table(tmp_path, names.CATALOG).suffix == ".parquet"
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,44 @@ def test_mixed_formats_and_missing_folders_are_refused(tmp_path):
         inspect_table(tmp_path, names.BEHAVIORS)
     with pytest.raises(InputError, match="is not a folder"):
         inspect_table(tmp_path / "nowhere", names.BEHAVIORS)
+
+
+def days_of(folder, *names_of_days):
+    for name in names_of_days:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "a.csv").write_text(HEADER + "u,i,view,1\n")
+    return folder
+
+
+def test_folders_are_days_in_their_order_and_nothing_else(tmp_path):
+    table = inspect_table(days_of(tmp_path, "day=20250110", "2025-01-09"), names.BEHAVIORS)
+    assert list(table.spans) == ["2025-01-09", "day=20250110"]
+    days_of(tmp_path, "backup")
+    with pytest.raises(InputError, match="backup: is not called after a day"):
+        inspect_table(tmp_path, names.BEHAVIORS)
+
+
+def test_a_day_under_two_names_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the same day as"):
+        inspect_table(days_of(tmp_path, "20250110", "2025-01-10"), names.BEHAVIORS)
+
+
+def test_a_window_is_of_calendar_days_up_to_the_last(tmp_path):
+    table = inspect_table(days_of(tmp_path, "2025-01-01", "2025-01-08", "2025-01-10"), names.BEHAVIORS)
+    assert [s.name for s in window_of(table, 3, tmp_path / "memory.json")] == ["2025-01-08", "2025-01-10"]
+    assert [s.name for s in window_of(table, 2, tmp_path / "memory.json")] == ["2025-01-10"]
+    assert [s.number for s in window_of(table, None, tmp_path / "memory.json")] == [20089, 20096, 20098]
+
+
+def test_a_day_s_fingerprint_is_of_its_content(tmp_path):
+    days_of(tmp_path / "log", "2025-01-01", "2025-01-02")
+    table, memory = inspect_table(tmp_path / "log", names.BEHAVIORS), tmp_path / "cache" / "memory.json"
+    before = window_of(table, None, memory)
+    assert window_of(table, None, memory) == window_of(table, None, tmp_path / "no memory.json") == before
+    file = tmp_path / "log" / "2025-01-02" / "a.csv"
+    file.touch()
+    assert window_of(table, None, memory) == before
+    file.write_text(HEADER + "u,i,view,2\n")
+    first, second = window_of(table, None, memory)
+    assert first == before[0] and second != before[1]
+    assert len(memory.read_text().split("2025-01-02")) == 2  # what was there before is forgotten

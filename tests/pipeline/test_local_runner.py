@@ -36,7 +36,8 @@ def write(folder: Path, table: str, rows: list[list[str]], encoding: str = "utf-
 
 def run(folder: Path, workspace: Path, *assignments: str):
     config = load_config(None, (*SETTINGS, *assignments))
-    return run_locally(config, str(folder / names.BEHAVIORS), str(folder / names.CATALOG), str(workspace))
+    folders = {table: str(folder / table) for table in (names.BEHAVIORS, names.CATALOG)}
+    return run_locally(config, folders, str(workspace))
 
 
 def served_files(workspace: Path) -> dict[str, int]:
@@ -51,7 +52,7 @@ def records(folder: Path) -> list[bytes]:
 
 def test_a_second_run_on_unchanged_input_runs_nothing_again(shop, config):
     before = served_files(shop.workspace)
-    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(shop.workspace))
+    outcome = run_locally(config, shop.folders, str(shop.workspace))
     ran = {step for step, (state, _) in outcome.steps.items() if state != "cached"}
     assert ran == {"BaselineResolver"}  # a look into the metadata, not a computation
     assert outcome.pushed == shop.version
@@ -59,11 +60,12 @@ def test_a_second_run_on_unchanged_input_runs_nothing_again(shop, config):
 
 
 def test_every_step_of_the_design_is_there(shop, config):
-    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(shop.workspace))
+    outcome = run_locally(config, shop.folders, str(shop.workspace))
     assert set(outcome.steps) == {
-        *(f"{t}{s}" for t in ("Behaviors", "Catalog") for s in ("ExampleGen", "StatisticsGen", "ExampleValidator")),
+        *(f"{t}{s}" for t in ("Behaviors", "Catalog") for s in ("ExampleGen", "StatisticsGen", "Validator")),
+        *(f"{t}RowValidator" for t in ("Behaviors", "Catalog")),
         *(f"{t}SchemaGen" for t in ("Behaviors", "Catalog", "Interactions")),
-        *("RowValidator", "DataGate", "TextEmbeddingGen", "InteractionGen", "Transform", "Trainer"),
+        *("DataGate", "TextEmbeddingGen", "InteractionGen", "Transform", "Trainer"),
         *("BaselineResolver", "Evaluator", "ServingValidator", "Pusher", "BatchRecommender"),
     }
     assert set(outcome.metrics) <= {"all", "new", "light", "regular", "heavy"}
@@ -89,7 +91,7 @@ def test_the_batch_of_recommendations_has_every_user(shop):
         (names.BEHAVIORS, ["u1", "elsewhere", "view", "1700000000"], ["unknown_item", "behaviors.csv:42", "catalog"]),
         (names.BEHAVIORS, ["u1", "i1"], ["broken_row", "behaviors.csv:42"]),
         (names.CATALOG, ["i3", "Another"], ["duplicate_item", "catalog.csv:12", "one row for each item"]),
-        (names.CATALOG, ["i99", "x" * 100_000], ["long_title", "catalog.csv:12", "gate.max_title_bytes"]),
+        (names.CATALOG, ["i99", "x" * 100_000], ["long_text", "catalog.csv:12", "max_bytes"]),
         (names.CATALOG, ["i99", "caf\udce9"], ["invalid_utf8", "catalog.csv:12", "UTF-8"]),
     ],
     ids=["negative", "future", "milliseconds", "unknown item", "short row", "double item", "long title", "utf-8"],
@@ -172,7 +174,7 @@ def test_a_step_that_fails_for_its_own_reasons_names_itself_and_the_log(tmp_path
     def broken(*_):
         raise ZeroDivisionError("of the test")
 
-    monkeypatch.setattr("components.data_gate.row_reasons", broken)
+    monkeypatch.setattr("components.data_gate.row_findings", broken)
     with pytest.raises(
         HomefeedError, match=r"DataGate failed \(ZeroDivisionError: of the test\); see .*run-.*\.log"
     ) as e:
@@ -208,7 +210,7 @@ def test_a_killed_run_starts_again_and_only_whole_things_are_used(shop, config, 
     assert process.returncode != 0
     base = workspace / "serving" / names.MODEL_NAME
     assert not base.exists() or not [p for p in base.iterdir() if p.name.isdecimal()]
-    outcome = run_locally(config, str(shop.behaviors), str(shop.catalog), str(workspace))
+    outcome = run_locally(config, shop.folders, str(workspace))
     assert outcome.pushed is not None
     assert outcome.steps["BehaviorsExampleGen"][0] == "cached"
     assert [p for p in base.iterdir() if p.name.isdecimal()] == [outcome.pushed]

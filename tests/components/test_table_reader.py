@@ -4,19 +4,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.columnar import rows_of as as_rows
 from components.examples import decode_example, encode_example
-from components.table_example_gen import read_rows
+from components.table_reader import read_batches
 from schema import names
 from schema.errors import InputError
 
 LOG = b"user_id,item_id,event,timestamp,value,unknown\n"
 
 
+def read_rows(path, base, table=names.BEHAVIORS):
+    return [row for batch in read_batches(path, base, names.COLUMNS[table]) for row in as_rows(batch)]
+
+
 def rows_of(tmp_path, content: bytes):
     (tmp_path / "day").mkdir(exist_ok=True)
     file = tmp_path / "day" / "a.csv"
     file.write_bytes(content)
-    return list(read_rows(str(file), str(tmp_path), names.BEHAVIORS))
+    return read_rows(str(file), str(tmp_path))
 
 
 def test_columns_keep_their_type_whatever_the_values_look_like(tmp_path):
@@ -33,8 +38,25 @@ def test_columns_keep_their_type_whatever_the_values_look_like(tmp_path):
 
 def test_empty_and_unreadable_values_are_absent(tmp_path):
     first, second = rows_of(tmp_path, LOG + b"u,,view,soon,,x\nu,i,view,1e30,nan,x\n")
-    assert first == {names.SOURCE_ROW: [b"day/a.csv:2"], names.USER_ID: [b"u"], names.EVENT: [b"view"]}
+    expected = {names.SOURCE_ROW: [b"day/a.csv:2"], names.USER_ID: [b"u"], names.EVENT: [b"view"]}
+    assert first == {**expected, names.UNREADABLE: [b"timestamp"]}
     assert names.TIMESTAMP not in second
+
+
+def test_a_parquet_time_becomes_seconds(tmp_path):
+    moments = pa.array([1_700_000_000_500], pa.timestamp("ms"))
+    pa.parquet.write_table(
+        pa.table({"user_id": pa.array(["u"]).dictionary_encode(), "timestamp": moments}), tmp_path / "a.parquet"
+    )
+    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path))
+    assert (row[names.USER_ID], row[names.TIMESTAMP]) == ([b"u"], [1_700_000_000])
+
+
+def test_one_bad_number_does_not_lose_its_neighbours(tmp_path):
+    rows = rows_of(tmp_path, LOG + b"u,i,view,1.0,7,x\nu,i,view,2,seven,x\n")
+    assert [r.get(names.TIMESTAMP) for r in rows] == [[1], [2]]
+    assert [r.get(names.VALUE) for r in rows] == [[7.0], None]
+    assert rows[1][names.UNREADABLE] == [b"value"]
 
 
 def test_lines_that_are_no_csv_of_the_header_are_marked_with_their_number(tmp_path):
@@ -52,7 +74,7 @@ def test_bytes_that_are_not_utf8_and_quoted_line_breaks_come_through(tmp_path):
 def test_parquet_rows_are_the_same_as_csv_rows(tmp_path):
     table = pa.table({"user_id": ["u"], "item_id": ["i"], "event": ["view"], "timestamp": [1], "value": [None]})
     pa.parquet.write_table(table, tmp_path / "a.parquet")
-    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path), names.BEHAVIORS)
+    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path))
     assert row == {
         names.SOURCE_ROW: [b"a.parquet:2"],
         names.USER_ID: [b"u"],
@@ -65,7 +87,7 @@ def test_parquet_rows_are_the_same_as_csv_rows(tmp_path):
 def test_a_parquet_string_that_is_not_utf8_comes_through_as_bytes(tmp_path):
     column = pa.array([b"u\xff"], pa.binary()).view(pa.string())
     pa.parquet.write_table(pa.table({"user_id": column}), tmp_path / "a.parquet")
-    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path), names.BEHAVIORS)
+    (row,) = read_rows(str(tmp_path / "a.parquet"), str(tmp_path))
     assert row[names.USER_ID] == [b"u\xff"]
 
 
@@ -76,7 +98,7 @@ def test_a_parquet_file_that_is_broken_inside_is_named(tmp_path):
     content[1_000:60_000] = bytes(59_000)
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read to its end"):
-        list(read_rows(str(file), str(tmp_path), names.BEHAVIORS))
+        read_rows(str(file), str(tmp_path))
 
 
 @given(
