@@ -36,6 +36,7 @@ from components.examples import read_examples, split_files, write_examples
 from components.rules import Kind, Limits, Rows, rules_of
 from components.rules.days import merge_profiles, profile_of
 from components.rules.joins import unknown_item
+from components.rules.rows import broken_row
 from components.spans import Span, SpanStore, origin_of, publish, spans_of
 from schema import names
 
@@ -48,21 +49,24 @@ _Part = tuple[int, int, bytes]  # file, batch in the file, rows
 def judge(rows: Rows, limits: Limits, treatment: Mapping[str, str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Which rule takes each row out, and which rows break each rule.
 
+    A row may break several rules, and the first that is not to keep it takes it out; of a row that is no CSV of its
+    header, nothing else can be said.
+
     Args:
-      treatment: rule -> `keep`, `drop` or `quarantine`. A row that a rule takes out is not judged by later ones.
+      treatment: rule -> `keep`, `drop` or `quarantine`.
 
     Returns:
       ([rows] object: name of the rule that took the row out, or None; rule -> [rows] bool)
     """
     taken = np.full(len(rows), None, object)
+    readable = ~broken_row(rows, limits)
     broken = {}
     for rule in rules_of(rows.table, Kind.ROW, Kind.GROUP):
-        free = taken == None  # noqa: E711  (elementwise)
-        breaks = rule.breaks(rows, limits) & free
+        breaks = rule.breaks(rows, limits) & (readable | (rule.name == broken_row.__name__))
         if breaks.any():
             broken[rule.name] = breaks
             if treatment[rule.name] != "keep":
-                taken[breaks] = rule.name
+                taken[breaks & (taken == None)] = rule.name  # noqa: E711  (elementwise)
     return taken, broken
 
 
@@ -115,7 +119,7 @@ class _Judge(beam.DoFn):
                 rule: {"count": int(mask.sum()), "first_rows": _sources(rows, mask)} for rule, mask in broken.items()
             },
             "taken": dict(Counter(rule for rule in taken if rule)),
-            "profile": profile_of(rows, span),
+            "profile": profile_of(rows, span, kept),
         }
         with fileio.open(f"{folder}/report-{name}.json", "w") as file:
             file.write(json.dumps(report))
@@ -128,11 +132,14 @@ def _sources(rows: Rows, mask: np.ndarray) -> list[str]:
 
 def _write_items(path: str, rows: Rows, kept: np.ndarray) -> None:
     """How many kept rows are about each item, and the first of them: for the join with the catalogue."""
-    items = rows[names.ITEM_ID].filter(pa.array(kept))
-    sources = rows[names.SOURCE_ROW].filter(pa.array(kept))
+    counted = pa.array(kept & rows.has(names.ITEM_ID))
+    items, sources = rows[names.ITEM_ID].filter(counted), rows[names.SOURCE_ROW].filter(counted)
     codes = items.dictionary_encode()
     found, first, counts = np.unique(np.asarray(codes.indices), return_index=True, return_counts=True)
-    columns = {"item": codes.dictionary.take(pa.array(found)), "row": sources.take(pa.array(first))}
+    columns = {
+        "item": codes.dictionary.take(pa.array(found, pa.int64())),
+        "row": sources.take(pa.array(first, pa.int64())),
+    }
     table = pa.RecordBatch.from_pydict({**columns, "count": pa.array(counts)})
     with fileio.open(path, "wb") as file:
         file.write(to_ipc(table))

@@ -60,14 +60,17 @@ def sample(out: str, events: int, users: int, products: int, days: int, seed: in
 @click.option("--archive", help="The publisher's zip; downloaded where none is given.")
 @click.option("--from", "start", callback=_day, help="First day that is written.")
 @click.option("--until", callback=_day, help="First day that is not written any more.")
-def online_retail(out: str, archive: str | None, start: dt.date | None, until: dt.date | None) -> None:
+@click.option("--everything", is_flag=True, help="Also what is no product or has no customer, for `data validate`.")
+def online_retail(
+    out: str, archive: str | None, start: dt.date | None, until: dt.date | None, everything: bool
+) -> None:
     """UCI Online Retail: a year of a gift shop's sales, in daily folders.
 
     Example: homefeed data online-retail --out retail --archive online-retail.zip
     """
     from pipeline.data.online_retail import write_online_retail
 
-    _print_counts(write_online_retail(out, archive, start, until), out)
+    _print_counts(write_online_retail(out, archive, start, until, everything), out)
 
 
 @data.command()

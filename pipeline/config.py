@@ -235,6 +235,8 @@ def _check(config: Config, where: str) -> None:
     for name, setting in config.gate.rules.items():
         if RULES[name].kind is Kind.JOIN and setting.rows != "drop":
             raise InputError(f"{where}: gate.rules.{name}.rows can only be `drop`.")
+        if not RULES[name].keepable and setting.rows == "keep":
+            raise InputError(f"{where}: gate.rules.{name}.rows can be `drop` or `quarantine`; such rows are of no use.")
     fixed = {column for table in names.TABLES for column in names.REQUIRED_COLUMNS[table]}
     for column in config.privacy.drop_columns:
         if column in fixed:

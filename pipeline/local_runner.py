@@ -70,6 +70,8 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
                 dag = build_pipeline(config, windows, places, metadata, until)
                 with steps.of_launches(), _no_arguments():
                     tfx.orchestration.LocalDagRunner().run(dag)
+            except SystemExit as error:  # Beam's way of refusing options
+                raise errors.InputError(f"beam.args: Beam does not take these options; see {log}.") from error
             except Exception as error:
                 logging.exception("The run ended at %s.", steps.current)
                 raise _as_ours(error, steps.current, log) from error

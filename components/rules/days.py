@@ -24,20 +24,25 @@ _MEMORY = 28  # days before a day that it is compared with
 Profile = dict[str, Any]
 
 
-def profile_of(rows: Rows, span: str) -> Profile:
-    """What the rules below need to know of a part of a span's rows; a JSON object."""
+def profile_of(rows: Rows, span: str, kept: np.ndarray) -> Profile:
+    """What the rules below need to know of a part of a span's rows; a JSON object.
+
+    Args:
+      kept: [rows] bool, the rows that no rule takes out. All but `rows` and `shapes` is of them: a bot moves no clock.
+    """
     profile: Profile = {
         "span": span,
         "rows": len(rows),
-        "present": {column: int(rows.has(column).sum()) for column in rows.columns if column not in names.ROW_COLUMNS},
+        "kept": int(kept.sum()),
+        "present": {c: int((rows.has(c) & kept).sum()) for c in rows.columns if c not in names.ROW_COLUMNS},
         "shapes": {c: _shapes(rows, c) for c in (names.USER_ID, names.ITEM_ID) if c in rows},
         "hours": {},
         "values": {},
     }
     if rows.table == _B:
-        profile["hours"] = _hours(rows)
+        profile["hours"] = _hours(rows, kept)
         profile["values"] = {
-            event: _scale(rows.numbers(names.VALUE)[rows.where(pc.equal(rows[names.EVENT], event.encode()))])
+            event: _scale(rows.numbers(names.VALUE)[kept & rows.where(pc.equal(rows[names.EVENT], event.encode()))])
             for event in _event_names(rows)
         }
     elif names.PRICE in rows:
@@ -68,9 +73,9 @@ def _median(scale: dict[str, Any]) -> float:
     return float(2 ** ((bins[int(np.searchsorted(places, scale["count"] / 2))][0] + 0.5) / 4))
 
 
-def _hours(rows: Rows) -> dict[str, list[int]]:
+def _hours(rows: Rows, kept: np.ndarray) -> dict[str, list[int]]:
     """Source -> rows in each hour of the (UTC) day; the source of rows without one is ""."""
-    moments, present = rows.numbers(names.TIMESTAMP, 0), rows.has(names.TIMESTAMP)
+    moments, present = rows.numbers(names.TIMESTAMP, 0), rows.has(names.TIMESTAMP) & kept
     hours = np.where(moments >= 0, moments % DAY // 3600, 0)
     sources = rows[names.SOURCE].fill_null(b"") if names.SOURCE in rows else None
     found = sources.unique().to_pylist()[:20] if sources is not None else [b""]
@@ -98,9 +103,11 @@ def _shape(value: str) -> str:
 
 def merge_profiles(parts: Sequence[Profile]) -> Profile:
     """The profile of a span from those of its parts."""
-    merged: Profile = {"span": parts[0]["span"], "rows": 0, "present": {}, "shapes": {}, "hours": {}, "values": {}}
+    merged: Profile = {"span": parts[0]["span"], "rows": 0, "kept": 0}
+    merged |= {"present": {}, "shapes": {}, "hours": {}, "values": {}}
     for part in parts:
         merged["rows"] += part["rows"]
+        merged["kept"] += part["kept"]
         for column, count in part["present"].items():
             merged["present"][column] = merged["present"].get(column, 0) + count
         for column, shapes in part["shapes"].items():
@@ -276,11 +283,11 @@ def scale_changed(days: Sequence[Profile], limits: Limits) -> Iterator[Finding]:
 def column_emptied(days: Sequence[Profile], limits: Limits) -> Iterator[Finding]:
     for day, earlier in _with_earlier(days):
         for column in day["present"]:
-            shares = [d["present"].get(column, 0) / d["rows"] for d in earlier if d["rows"] >= _MIN_ROWS]
-            if len(shares) < 3 or day["rows"] < _MIN_ROWS:
+            shares = [d["present"].get(column, 0) / d["kept"] for d in earlier if d["kept"] >= _MIN_ROWS]
+            if len(shares) < 3 or day["kept"] < _MIN_ROWS:
                 continue
-            usual, now = statistics.median(shares), day["present"][column] / day["rows"]
-            if now < 0.25 * usual and usual * day["rows"] >= 20:
+            usual, now = statistics.median(shares), day["present"][column] / day["kept"]
+            if now < 0.25 * usual and usual * day["kept"] >= 20:
                 yield Finding(day["span"], f"has a {column} in {now:.1%} of its rows, days before it in {usual:.1%}")
 
 

@@ -79,7 +79,7 @@ def bot(rows: Rows, limits: Limits) -> np.ndarray:
     "is a purchase of an item that its user did not look at that day, though views are logged",
     "look for views that were lost, or a source that does not log them",
     severity="warning",
-    max_share=0.1,
+    max_share=0.01,  # of all rows, of which few are purchases
     rows="keep",
 )
 def purchase_without_view(rows: Rows, limits: Limits) -> np.ndarray:

@@ -37,6 +37,7 @@ class Rule:
       severity: `error` stops the run, `warning` is told, `info` is counted.
       max_share: the share of rows that may break it before its severity counts.
       rows: what becomes of rows that break it: `keep`, `drop`, or `quarantine`.
+      keepable: whether the configuration may keep them: later steps can use them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Rule:
     severity: str
     max_share: float
     rows: str
+    keepable: bool = True
 
 
 RULES: dict[str, Rule] = {}
@@ -64,12 +66,13 @@ def rule(
     severity: str = "error",
     max_share: float = 0.0,
     rows: str = "drop",
+    keepable: bool = True,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Registers a function as the rule of its name; see `Rule`."""
 
     def register(breaks: Callable[..., Any]) -> Callable[..., Any]:
         name = breaks.__name__
-        RULES[name] = Rule(name, kind, tables, column, breaks, what, do, severity, max_share, rows)
+        RULES[name] = Rule(name, kind, tables, column, breaks, what, do, severity, max_share, rows, keepable)
         return breaks
 
     return register

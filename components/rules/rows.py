@@ -1,4 +1,4 @@
-"""Rules of single rows: which of them break it? The first that drops or quarantines a row is the one that counts it."""
+"""Rules of single rows: which of them break it? The first that is not to keep a row takes it out."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +11,12 @@ _B, _C, _U = names.BEHAVIORS, names.CATALOG, names.USERS
 _NULL_WORDS = ("null", "none", "nan", "n/a", "na", "undefined", "unknown", "(null)", "nil")
 
 
-@rule(Kind.ROW, (_B, _C, _U), "", "is not CSV of its file's header", "write the file again")
+@rule(Kind.ROW, (_B, _C, _U), "", "is not CSV of its file's header", "write the file again", keepable=False)
 def broken_row(rows: Rows, limits: Limits) -> np.ndarray:
     return rows.has(names.BROKEN_ROW)
 
 
-@rule(Kind.ROW, (_B, _C, _U), "", "holds bytes that are not UTF-8", "convert the file to UTF-8")
+@rule(Kind.ROW, (_B, _C, _U), "", "holds bytes that are not UTF-8", "convert the file to UTF-8", keepable=False)
 def invalid_utf8(rows: Rows, limits: Limits) -> np.ndarray:
     broken = np.zeros(len(rows), bool)
     for column in rows.texts:
@@ -35,29 +35,24 @@ def _is_utf8(value: bytes) -> bool:
         return False
 
 
-@rule(
-    Kind.ROW,
-    (_B, _U),
-    names.USER_ID,
-    "has no user_id",
-    "log a user or a session id",
-    max_share=0.3,
-)
+@rule(Kind.ROW, (_B, _U), names.USER_ID, "has no user_id", "log a user or a session id", max_share=0.3, keepable=False)
 def missing_user(rows: Rows, limits: Limits) -> np.ndarray:
     return ~rows.has(names.USER_ID)
 
 
-@rule(Kind.ROW, (_B, _C), names.ITEM_ID, "has no item_id", "mend the log", max_share=0.01)
+@rule(Kind.ROW, (_B, _C), names.ITEM_ID, "has no item_id", "mend the log", max_share=0.01, keepable=False)
 def missing_item(rows: Rows, limits: Limits) -> np.ndarray:
     return ~rows.has(names.ITEM_ID)
 
 
-@rule(Kind.ROW, (_B,), names.EVENT, "has no event", "mend the log", max_share=0.01)
+@rule(Kind.ROW, (_B,), names.EVENT, "has no event", "mend the log", max_share=0.01, keepable=False)
 def missing_event(rows: Rows, limits: Limits) -> np.ndarray:
     return ~rows.has(names.EVENT)
 
 
-@rule(Kind.ROW, (_B,), names.TIMESTAMP, "has no timestamp in whole seconds since 1970 UTC", "mend the log")
+@rule(
+    Kind.ROW, (_B,), names.TIMESTAMP, "has no timestamp in whole seconds since 1970 UTC", "mend the log", keepable=False
+)
 def bad_timestamp(rows: Rows, limits: Limits) -> np.ndarray:
     return ~rows.has(names.TIMESTAMP)
 
@@ -68,6 +63,7 @@ def bad_timestamp(rows: Rows, limits: Limits) -> np.ndarray:
     "",
     "has a user_id or item_id with spaces around it or a line break",
     "mend the ids",
+    keepable=False,
 )
 def bad_id(rows: Rows, limits: Limits) -> np.ndarray:
     """Ids go into vocabularies, one a line."""
@@ -119,6 +115,7 @@ def odd_item_id(rows: Rows, limits: Limits) -> np.ndarray:
     "has an event that the configuration does not weigh",
     "add it under `events`, or mend the log",
     max_share=0.01,
+    keepable=False,
 )
 def unknown_event(rows: Rows, limits: Limits) -> np.ndarray:
     known = pc.is_in(rows[names.EVENT], pa.array([event.encode() for event in limits.events], pa.binary()))
@@ -171,6 +168,7 @@ def wrong_day(rows: Rows, limits: Limits) -> np.ndarray:
     "nothing, if these are no signs of interest",
     severity="info",
     max_share=1.0,
+    keepable=False,
 )
 def weightless_event(rows: Rows, limits: Limits) -> np.ndarray:
     weightless = pa.array([event.encode() for event, weight in limits.events.items() if not weight], pa.binary())

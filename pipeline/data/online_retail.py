@@ -23,7 +23,11 @@ _PRODUCT = re.compile(r"\d{5}[A-Z]*", re.IGNORECASE)
 
 
 def write_online_retail(
-    out: str, archive: str | None = None, start: dt.date | None = None, until: dt.date | None = None
+    out: str,
+    archive: str | None = None,
+    start: dt.date | None = None,
+    until: dt.date | None = None,
+    everything: bool = False,
 ) -> Counter[str]:
     """Writes Online Retail as daily folders of purchases and returns, and its products as the catalog.
 
@@ -36,6 +40,8 @@ def write_online_retail(
       archive: the publisher's zip (a workbook, or daily CSV files); None downloads it.
       start: first day that is written.
       until: first day that is not written any more.
+      everything: write the rows without a customer and those that are no product too, and each row's description as
+        `title`: the log as the shop has it, for `homefeed data validate`.
 
     Returns:
       What was written, mapped and dropped: label -> rows.
@@ -46,21 +52,23 @@ def write_online_retail(
     checksum = RowsChecksum()
     titles: dict[str, Counter[str]] = defaultdict(Counter)
     prices: dict[str, list[float]] = defaultdict(list)
-    with write_dataset(out) as writer, open_archive(URL, archive) as file:
+    with write_dataset(out, (names.TITLE,) if everything else ()) as writer, open_archive(URL, archive) as file:
         counts = writer.counts
         for row in invoice_rows(file):
             checksum.add(row["InvoiceNo"], row["StockCode"], int(float(row["Quantity"])))
             counts["rows read"] += 1
             stock_code, title = row["StockCode"].strip().upper(), " ".join(row["Description"].split())
-            if not _PRODUCT.fullmatch(stock_code):
+            is_product, customer = _PRODUCT.fullmatch(stock_code), row["CustomerID"]
+            if not everything and not is_product:
                 counts["dropped: no product (postage, fees, adjustments)"] += 1
                 continue
-            if not row["CustomerID"]:
+            if not everything and not customer:
                 counts["dropped: no customer"] += 1
                 continue
-            if title:
-                titles[stock_code][title] += 1
-            prices[stock_code].append(float(row["UnitPrice"]))
+            if is_product and customer:
+                if title:
+                    titles[stock_code][title] += 1
+                prices[stock_code].append(float(row["UnitPrice"]))
             quantity, moment = int(float(row["Quantity"])), _utc(row["InvoiceDate"])
             if (start and moment.date() < start) or (until and moment.date() >= until):
                 counts["outside the selected days"] += 1
@@ -68,11 +76,12 @@ def write_online_retail(
             counts["mapped: negative quantity to the event `return`"] += quantity < 0
             writer.behavior(
                 {
-                    names.USER_ID: str(int(float(row["CustomerID"]))),
+                    names.USER_ID: str(int(float(customer))) if customer else "",
                     names.ITEM_ID: stock_code,
                     names.EVENT: "return" if quantity < 0 else "purchase",
                     names.TIMESTAMP: int(moment.timestamp()),
                     names.VALUE: abs(quantity),
+                    **({names.TITLE: title} if everything else {}),
                 },
                 day=moment.strftime("%Y-%m-%d"),
             )

@@ -20,8 +20,9 @@ class TableWriter:
 
     _OPEN_DAYS = 16
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, more_columns: tuple[str, ...] = ()):
         self._folder = folder
+        self._columns = [*names.COLUMNS[names.BEHAVIORS], *more_columns]
         self._days: dict[str, tuple[IO[str], Any]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -55,7 +56,7 @@ class TableWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
             file = path.open("a", encoding="utf-8", newline="")
-            writer = csv.DictWriter(file, list(names.COLUMNS[names.BEHAVIORS]), restval="")
+            writer = csv.DictWriter(file, self._columns, restval="")
             if is_new:
                 writer.writeheader()
             self._days[day] = (file, writer)
@@ -63,8 +64,11 @@ class TableWriter:
 
 
 @contextmanager
-def write_dataset(out: str | Path) -> Iterator[TableWriter]:
+def write_dataset(out: str | Path, more_columns: tuple[str, ...] = ()) -> Iterator[TableWriter]:
     """A writer whose `behaviors/` and `catalog/` appear in `out` only when all is written.
+
+    Args:
+      more_columns: columns of behaviors beside homefeed's own.
 
     Raises:
       InputError: `out` already holds a data set.
@@ -76,7 +80,7 @@ def write_dataset(out: str | Path) -> Iterator[TableWriter]:
     unfinished = folder / ".unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    writer = TableWriter(unfinished)
+    writer = TableWriter(unfinished, more_columns)
     try:
         yield writer
         writer.close()

@@ -1,123 +1,116 @@
-import apache_beam as beam
+"""Rows in = rows kept + rows dropped by a rule + rows quarantined, whatever the rows and however they are treated."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
-from apache_beam.testing.util import assert_that, equal_to
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
-from components.data_gate import row_reasons, schema_reasons
-from components.row_rules import RULES, WORDS, Limits, first_broken, is_usable
-from components.row_validator import validate_rows
-from pipeline.config import Gate
+from components.columnar import arrow_type, rows_of, to_batch
+from components.examples import read_examples, write_examples
+from components.row_validator import drop_unknown_items, find_days, judge_spans, row_order, span_report, treatments
+from components.rules import RULES, Kind, Limits
 from schema import names
 
-LIMITS = Limits(frozenset({"view"}), latest_timestamp=1_000, max_title_bytes=10)
+LIMITS = Limits(events={"view": 1.0, "return": 0.0}, latest_timestamp=10**6, max_events_per_hour=3)
+TREATMENT = {name: rule.rows for name, rule in RULES.items()}
+COLUMNS = {**names.COLUMNS[names.BEHAVIORS], **names.ROW_COLUMNS}
+SPAN = "1970-01-02"
 
-
-def event(row: int, **changes):
-    good = {
-        names.SOURCE_ROW: [f"a.csv:{row}".encode()],
-        names.USER_ID: [b"u"],
-        names.ITEM_ID: [b"i"],
-        names.EVENT: [b"view"],
-        names.TIMESTAMP: [row],
+rows = st.fixed_dictionaries(
+    {
+        names.USER_ID: st.sampled_from([b"u", b"v", None, b" w"]),
+        names.ITEM_ID: st.sampled_from([b"i", b"j", None, b"null"]),
+        names.EVENT: st.sampled_from([b"view", b"view", b"return", b"hover", None]),
+        names.TIMESTAMP: st.sampled_from([86_400, 90_000, -5, None, 10**7]),
+        names.VALUE: st.sampled_from([1.0, -1.0, None]),
     }
-    return {k: v for k, v in {**good, **changes}.items() if v is not None}
-
-
-def item(row: int, **changes):
-    good = {names.SOURCE_ROW: [f"c.csv:{row}".encode()], names.ITEM_ID: [b"i"], names.TITLE: [b"I"]}
-    return {k: v for k, v in {**good, **changes}.items() if v is not None}
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        ({}, None),
-        ({names.USER_ID: None}, "missing_user"),
-        ({names.ITEM_ID: None}, "missing_item"),
-        ({names.EVENT: None}, "missing_event"),
-        ({names.EVENT: [b"hover"]}, "unknown_event"),
-        ({names.TIMESTAMP: None}, "bad_timestamp"),
-        ({names.TIMESTAMP: [-1]}, "negative_timestamp"),
-        ({names.TIMESTAMP: [1_001]}, "future_timestamp"),
-        ({names.TIMESTAMP: [1_000]}, None),
-        ({names.USER_ID: [b"\xff"]}, "invalid_utf8"),
-        ({names.ITEM_ID: [b" i"]}, "bad_id"),
-        ({names.ITEM_ID: [b"i\n2"]}, "bad_id"),
-        ({names.ITEM_ID: [b"i" * 257]}, "bad_id"),
-        ({names.BROKEN_ROW: [1], names.USER_ID: None}, "broken_row"),
-    ],
 )
-def test_rules_of_behaviors(changes, rule):
-    row = event(1, **changes)
-    assert first_broken(row, names.BEHAVIORS, LIMITS) == rule
-    assert is_usable(row, names.BEHAVIORS, LIMITS) == (rule is None)
 
 
-@pytest.mark.parametrize(
-    ("changes", "rule", "usable"),
-    [
-        ({}, None, True),
-        ({names.TITLE: None}, "missing_title", True),
-        ({names.TITLE: [b"x" * 11]}, "long_title", False),
-        ({names.PRICE: [-1.0]}, "bad_price", True),
-        ({names.PRICE: [float("nan")]}, "bad_price", True),
-        ({names.PRICE: [float("inf")]}, "bad_price", True),
-        ({names.PRICE: [0.0]}, None, True),
-        ({names.TITLE: [b"\xe4"]}, "invalid_utf8", False),
-    ],
-)
-def test_rules_of_the_catalog(changes, rule, usable):
-    row = item(1, **changes)
-    assert first_broken(row, names.CATALOG, LIMITS) == rule
-    assert is_usable(row, names.CATALOG, LIMITS) == usable
-
-
-def test_findings_are_counted_and_name_their_first_rows():
-    behaviors = [
-        *(event(row) for row in (2, 3)),
-        event(4, timestamp=[3]),  # the same event as row 3
-        event(5, user_id=None),
-        event(6, item_id=[b"elsewhere"]),
-        *(event(row, timestamp=[-row]) for row in range(10, 15)),
-    ]
-    catalog = [item(2), item(3), item(4, item_id=[b"j"])]
-    expected = {
-        names.BEHAVIORS: {
-            "rows": 10,
-            "rules": {
-                "duplicate_event": {"count": 1, "first_rows": ["a.csv:4"]},
-                "missing_user": {"count": 1, "first_rows": ["a.csv:5"]},
-                "negative_timestamp": {"count": 5, "first_rows": ["a.csv:10", "a.csv:11", "a.csv:12"]},
-                "unknown_item": {"count": 1, "first_rows": ["a.csv:6"]},
-            },
-        },
-        names.CATALOG: {"rows": 3, "rules": {"duplicate_item": {"count": 1, "first_rows": ["c.csv:3"]}}},
-    }
+def judged(folder, table_rows, treatment=TREATMENT, buckets=1, limits=LIMITS):
+    """(report, kept rows, quarantined rows) of one span."""
+    folder = Path(folder)
+    whole = [{names.SOURCE_ROW: b"a.csv:%d" % n, **row} for n, row in enumerate(table_rows, start=2)]
+    batch = to_batch({c: pa.array([r.get(c) for r in whole], arrow_type(kind)) for c, kind in COLUMNS.items()})
+    write_examples(str(folder / "in.gz"), [batch])
+    (folder / "span").mkdir()
     with TestPipeline() as pipeline:
-        found = validate_rows(pipeline | "b" >> beam.Create(behaviors), pipeline | "c" >> beam.Create(catalog), LIMITS)
-        assert_that(found, equal_to([expected]))
+        files = [(SPAN, buckets, 0, str(folder / "in.gz"))]
+        judge_spans(pipeline, files, names.BEHAVIORS, COLUMNS, limits, treatment, {SPAN: str(folder / "span")})
+    return span_report(str(folder / "span")), read(folder, "data_tfrecord"), read(folder, "quarantined")
 
 
-def test_every_rule_has_words_and_a_default_bound():
-    rules = {rule for table in RULES.values() for rule in table}
-    assert rules | {"unknown_item", "duplicate_event", "duplicate_item"} == set(WORDS) == set(Gate().max_share)
+def read(folder, prefix):
+    files = sorted(str(p) for p in (folder / "span").glob(f"{prefix}-*.gz"))
+    batches = read_examples(files, {**COLUMNS, names.REASON: bytes}) if files else []
+    return [row for batch in batches for row in rows_of(batch)]
 
 
-def test_the_gate_speaks_of_the_rules_that_are_broken_too_often_only():
-    report = {"behaviors": {"rows": 100, "rules": {"missing_user": {"count": 3, "first_rows": ["a.csv:5"]}}}}
-    assert row_reasons(report, {"missing_user": 0.03}) == []
-    (reason,) = row_reasons(report, {"missing_user": 0.02})
-    assert all(words in reason for words in ("3 of 100", "missing_user", "a.csv:5", "gate.max_share.missing_user"))
-    assert row_reasons({"catalog": {"rows": 0, "rules": {}}}, {}) == [
-        "catalog: no rows at all; give a folder that holds some."
-    ]
+@settings(max_examples=12, phases=(Phase.explicit, Phase.generate))  # each is a Beam pipeline
+@given(st.lists(rows, min_size=1, max_size=40), st.sampled_from(["keep", "drop", "quarantine"]), st.integers(1, 3))
+def test_each_row_ends_in_exactly_one_place(tmp_path_factory, table_rows, action, buckets):
+    changed = {name for name, rule in RULES.items() if rule.kind is Kind.ROW and (rule.keepable or action != "keep")}
+    treatment = {name: action if name in changed else how for name, how in TREATMENT.items()}
+    report, kept, quarantined = judged(tmp_path_factory.mktemp("rows"), table_rows, treatment, buckets)
+    dropped = {rule: n for rule, n in report["taken"].items() if treatment[rule] == "drop"}
+    assert report["rows"] == len(table_rows) == len(kept) + sum(dropped.values()) + len(quarantined)
+    assert report["kept"] == len(kept)
+    assert Counter(row[names.REASON][0].decode() for row in quarantined) == {
+        rule: n for rule, n in report["taken"].items() if treatment[rule] == "quarantine"
+    }
+    assert treatments({"spans": {SPAN: report}}) == {"rows": len(table_rows), "kept": len(kept), **report["taken"]}
+    sources = [row[names.SOURCE_ROW][0] for row in (*kept, *quarantined)]
+    assert len(sources) == len(set(sources))
 
 
-def test_schema_anomalies_block_when_they_are_errors():
-    anomalies = anomalies_pb2.Anomalies()
-    for name, severity in (("price", anomalies_pb2.AnomalyInfo.ERROR), ("title", anomalies_pb2.AnomalyInfo.WARNING)):
-        anomalies.anomaly_info[name].severity = severity
-        anomalies.anomaly_info[name].description = "Out of range."
-    (reason,) = schema_reasons(names.CATALOG, anomalies)
-    assert "price" in reason and "schema/catalog.pbtxt" in reason
+ROWS = [
+    {names.USER_ID: b"u", names.ITEM_ID: b"i", names.EVENT: b"view", names.TIMESTAMP: 86_400},
+    {names.USER_ID: b"u", names.ITEM_ID: b"i", names.EVENT: b"view", names.TIMESTAMP: 86_400},
+    {names.USER_ID: None, names.ITEM_ID: b"i", names.EVENT: b"view", names.TIMESTAMP: 86_400},
+    {names.USER_ID: b"v", names.ITEM_ID: b"j", names.EVENT: b"return", names.TIMESTAMP: 86_400},
+    *(
+        {names.USER_ID: b"bot", names.ITEM_ID: b"i%d" % n, names.EVENT: b"view", names.TIMESTAMP: 90_000}
+        for n in range(4)
+    ),
+    {names.USER_ID: b"v", names.ITEM_ID: b"gone", names.EVENT: b"view", names.TIMESTAMP: 86_401},
+]
+
+
+def test_rows_are_counted_with_their_first_ones(tmp_path):
+    report, kept, quarantined = judged(tmp_path, ROWS)
+    assert report["taken"] == {"duplicate_event": 1, "missing_user": 1, "weightless_event": 1, "bot": 4}
+    assert report["rules"]["bot"] == {"count": 4, "first_rows": ["a.csv:6", "a.csv:7", "a.csv:8"]}
+    assert [row[names.SOURCE_ROW] for row in kept] == [[b"a.csv:2"], [b"a.csv:10"]]
+    assert [row[names.REASON] for row in quarantined] == [[b"bot"]] * 4
+    assert quarantined[0][names.ITEM_ID] == [b"i0"]
+
+
+def test_the_catalogue_takes_out_what_it_does_not_have(tmp_path):
+    report, _, _ = judged(tmp_path, ROWS)
+    drop_unknown_items(report, str(tmp_path / "span"), pa.array([b"i", b"j"]))
+    assert report["rules"]["unknown_item"] == {"count": 1, "first_rows": ["a.csv:10"]}
+    assert (report["kept"], report["taken"]["unknown_item"]) == (1, 1)
+
+
+def test_buckets_do_not_matter(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "many").mkdir()
+    one, many = judged(tmp_path / "one", ROWS), judged(tmp_path / "many", ROWS, buckets=5)
+    assert json.dumps(one[0], sort_keys=True) == json.dumps(many[0], sort_keys=True)
+    for parted in (1, 2):
+        assert sorted(map(repr, one[parted])) == sorted(map(repr, many[parted]))
+
+
+def test_days_are_judged_beside_each_other(tmp_path):
+    report, _, _ = judged(tmp_path, ROWS)
+    assert find_days({SPAN: report}, names.BEHAVIORS, LIMITS) == []
+
+
+@pytest.mark.parametrize(("source", "order"), [("a/b.csv:10", ("a/b.csv", 10)), ("a:b.csv:2", ("a:b.csv", 2))])
+def test_rows_are_in_the_order_of_their_files(source, order):
+    assert row_order(source) == order

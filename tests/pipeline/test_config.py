@@ -26,6 +26,7 @@ def test_file_and_assignment_are_read_and_the_assignment_wins(tmp_path):
         ("split.eval_share=0.9", ["split.eval_share", "less than 0.5"]),
         ("gate.rules.no_such_rule.max_share=0.1", ["gate.rules.no_such_rule", "unknown_item"]),
         ("gate.rules.missing_user.severity=fatal", ["gate.rules.missing_user.severity", "error"]),
+        ("gate.rules.missing_user.rows=keep", ["gate.rules.missing_user.rows", "quarantine"]),
         ("gate.rules.unknown_item.rows=quarantine", ["gate.rules.unknown_item.rows", "drop"]),
         ("privacy.drop_columns=[user_id]", ["privacy.drop_columns", "user_id"]),
         ("privacy.suppress.shoe_size=5", ["privacy.suppress.shoe_size"]),

@@ -18,6 +18,7 @@ def day(number, rows=500, **changes):
     usual = {
         "span": span,
         "rows": rows,
+        "kept": rows,
         "present": {names.USER_ID: rows, names.VALUE: rows // 2},
         "shapes": {names.USER_ID: {"A9": rows}},
         "hours": {"": USUAL_HOURS},
@@ -118,13 +119,18 @@ def test_ids_in_another_form_are_told():
     assert found("id_format_changed", some) == []
 
 
+def profile(rows):
+    part = table(rows)
+    return profile_of(part, "1970-01-02", np.ones(len(part), bool))
+
+
 def test_a_profile_is_the_same_in_one_piece_and_in_several():
     rows = [
         {names.USER_ID: b"u%d" % n, names.VALUE: float(n), names.TIMESTAMP: 86_400 + 600 * n, names.EVENT: b"rating"}
         for n in range(1, 60)
     ]
-    parts = [profile_of(table(rows[a:b]), "1970-01-02") for a, b in ((0, 10), (10, 11), (11, 59))]
-    whole = profile_of(table(rows), "1970-01-02")
+    parts = [profile(rows[a:b]) for a, b in ((0, 10), (10, 11), (11, 59))]
+    whole = profile(rows)
     assert merge_profiles(parts) == whole
     assert whole["shapes"][names.USER_ID] == {"A9": 59}
     assert sum(whole["hours"]["web"]) == 59 and whole["hours"]["web"][0] == 5

@@ -64,7 +64,7 @@ def broken_by(row, name=names.BEHAVIORS, limits=LIMITS):
         ({names.COMMENT: "café".encode()}, None),
         ({names.COMMENT: "�".encode()}, "garbled_text"),
         ({names.USER_ID: b"u "}, "bad_id"),
-        ({names.ITEM_ID: b"i\n2"}, "bad_id"),
+        ({names.USER_ID: b"u\n2"}, "bad_id"),
         ({names.USER_ID: b"NULL"}, "null_word"),
         ({names.USER_ID: b"Nullman"}, None),
         ({names.ITEM_ID: b"POST"}, "odd_item_id"),
@@ -77,7 +77,8 @@ def broken_by(row, name=names.BEHAVIORS, limits=LIMITS):
     ],
 )
 def test_a_row_of_the_log_breaks_one_rule(changes, rule):
-    assert broken_by(changes) == ({rule} if rule else set())
+    also = {"wrong_day"} if changes.get(names.TIMESTAMP) == -1 else set()
+    assert broken_by(changes) == ({rule} if rule else set()) | also
 
 
 @pytest.mark.parametrize(
@@ -103,9 +104,11 @@ def test_a_row_of_the_users_breaks_one_rule():
     assert broken_by({names.USER_ID: None}, names.USERS) == {"missing_user"}
 
 
-def test_what_takes_a_row_out_hides_later_rules_and_what_keeps_it_does_not():
-    assert broken_by({names.USER_ID: None, names.ITEM_ID: None}) == {"missing_user"}
-    assert broken_by({names.TITLE: None, names.PRICE: -1.0}, names.CATALOG) == {"missing_title", "bad_price"}
+def test_a_row_may_break_several_rules_and_the_first_takes_it_out():
+    taken, broken = judge(table([{names.USER_ID: None, names.ITEM_ID: None}, {}]), LIMITS, TREATMENT)
+    assert set(broken) == {"missing_user", "missing_item"} and taken.tolist() == ["missing_user", None]
+    taken, broken = judge(table([{names.TITLE: None, names.PRICE: -1.0}], names.CATALOG), LIMITS, TREATMENT)
+    assert set(broken) == {"missing_title", "bad_price"} and taken.tolist() == [None]
 
 
 def test_a_table_without_days_has_no_wrong_day():
