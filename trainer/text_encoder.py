@@ -54,7 +54,7 @@ def resolve_encoder(path: str) -> str:
 
 def fingerprint(folder: str, max_tokens: int) -> str:
     """Identifies an encoder's output: equal fingerprints give equal embeddings. Hexadecimal, 64 characters."""
-    digest = hashlib.sha256(f"max_tokens={max_tokens}".encode())
+    digest = hashlib.sha256(f"max_tokens={max_tokens} pooling={_pooling(folder)}".encode())
     for name in ("config.json", "model.safetensors", "vocab.txt"):
         digest.update(_sha256(Path(folder) / name).encode())
     return digest.hexdigest()
@@ -69,7 +69,7 @@ def _sha256(file: Path) -> str:
 
 
 class TextEncoder(tf.Module):
-    """Raw strings to unit vectors: WordPiece, BERT, mean over the tokens, L2 norm.
+    """Raw strings to unit vectors: WordPiece, BERT, mean over the tokens or [CLS], L2 norm.
 
     Args:
       folder: a Hugging Face-style BERT folder.
@@ -89,6 +89,7 @@ class TextEncoder(tf.Module):
         vocabulary = (Path(folder) / "vocab.txt").read_text(encoding="utf-8").splitlines()
         self.dimensions: int = config["hidden_size"]
         self._max_tokens = min(max_tokens, config["max_position_embeddings"])
+        self._pooling = _pooling(folder)
         self._cls, self._sep = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
         self._tokenizer = tf_text.FastBertTokenizer(
             vocabulary, token_out_type=tf.int32, lower_case_nfd_strip_accents=_is_uncased(folder)
@@ -111,6 +112,8 @@ class TextEncoder(tf.Module):
         ids = tf.concat([edge * self._cls, pieces, edge * self._sep], axis=1).to_tensor()
         mask = tf.sequence_mask(pieces.row_lengths() + 2, tf.shape(ids)[1], dtype=tf.int32)
         tokens = self.bert({"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)})
+        if self._pooling == "cls":
+            return tf.math.l2_normalize(tokens["sequence_output"][:, 0], axis=1)
         weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
         mean = tf.reduce_sum(tokens["sequence_output"] * weights, axis=1) / tf.reduce_sum(weights, axis=1)
         return tf.math.l2_normalize(mean, axis=1)
@@ -143,6 +146,17 @@ class BatchEncoder:
     def encode(self, texts: list[str]) -> np.ndarray:
         """Embeds texts as one batch: [len(texts), dimensions] float32."""
         return self._encode(tf.constant(texts, tf.string)).numpy()
+
+
+def _pooling(folder: str) -> str:
+    """`mean` or `cls`: sentence-transformers keeps it in 1_Pooling/config.json; without one it is the mean."""
+    file = Path(folder) / "1_Pooling" / "config.json"
+    modes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"pooling_mode_mean_tokens": True}
+    chosen = [name for name, is_on in modes.items() if name.startswith("pooling_mode_") and is_on]
+    known = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    if len(chosen) != 1 or chosen[0] not in known:
+        raise InputError(f"{file}: pools by {', '.join(chosen) or 'nothing'}; one of {', '.join(known)} is supported.")
+    return known[chosen[0]]
 
 
 def _is_uncased(folder: str) -> bool:

@@ -3,7 +3,7 @@ import numpy as np
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that
 
-from components.text_embedding_gen import TEXT_HASH, Encode, embed_texts, item_text, text_hash
+from components.text_embedding_gen import TEXT_HASH, Encode, by_length, embed_texts, item_text, text_hash
 from schema import names
 from trainer.text_encoder import load_encoder, resolve_encoder
 
@@ -35,8 +35,17 @@ def test_each_distinct_text_is_embedded_once_and_what_is_cached_not_at_all():
         new, known = embed_texts(
             pipeline | "texts" >> beam.Create(texts),
             pipeline | "cached" >> beam.Create([cached, stale]),
-            Encode(ENCODER_FN, resolve_encoder(""), 16),
-            batch_size=2,
+            Encode(ENCODER_FN, resolve_encoder(""), 16, batch_size=2),
         )
         assert_that(new, check_new, label="new")
         assert_that(known, check_known, label="known")
+
+
+def test_texts_of_like_length_are_encoded_together():
+    batches = list(by_length(["d", "a", "c", "b", "e"], [4, 1, 3, 2, 5], batch_size=2))
+    assert batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_lengths_are_those_of_what_is_read():
+    encoder = load_encoder(resolve_encoder(""), 16)
+    assert encoder.lengths(["a cup", "", "word " * 100]) == [4, 2, 16]

@@ -15,16 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from components.examples import decode_example
 from pipeline.beam_runners import beam_args
 from pipeline.config import load_config
 from pipeline.local_runner import run_locally
 from schema.errors import InputError
+from tests.comparing import assert_same_artifacts
 from tests.conftest import SETTINGS
 
 FLINK = "org.apache.beam:beam-runners-flink-1.19-job-server:2.65.0"
@@ -126,49 +123,8 @@ def job_endpoint(request, tmp_path) -> Iterator[str]:
         yield endpoint
 
 
-def newest(workspace: Path, node: str, key: str) -> Path:
-    return max((workspace / "artifacts" / node / key).iterdir(), key=lambda p: int(p.name))
-
-
-def rows(folder: Path) -> list[list[tuple[str, list]]]:
-    """Decoded records of a folder's files, in an order that does not depend on how they were sharded."""
-    files = [str(path) for path in folder.glob("*.gz")]
-    dataset = tf.data.TFRecordDataset(files, compression_type="GZIP")
-    return sorted(sorted(decode_example(record).items()) for record in dataset.as_numpy_iterator())
-
-
-def assert_same(ours: list, theirs: list) -> None:
-    assert len(ours) == len(theirs) > 0
-    for mine, other in zip(ours, theirs, strict=True):
-        assert [name for name, _ in mine] == [name for name, _ in other]
-        for (name, values), (_, others) in zip(mine, other, strict=True):
-            if isinstance(values[0], float):
-                np.testing.assert_allclose(values, others, atol=1e-5, err_msg=name)
-            else:
-                assert values == others, name
-
-
 @pytest.mark.slow
 def test_artifacts_equal_the_direct_runner_s(shop, job_endpoint, tmp_path):
     portable = load_config(None, (*SETTINGS, "beam.runner=flink", f"beam.job_endpoint={job_endpoint}"))
     run_locally(portable, shop.folders, str(tmp_path / "w"), until="Transform")
-    for table in ("Behaviors", "Catalog"):
-        mine = newest(tmp_path / "w", f"{table}StatisticsGen", "statistics")
-        for path in mine.glob("Split-*/FeatureStats.pb"):
-            other = shop.artifact(f"{table}StatisticsGen", "statistics") / path.parent.name / path.name
-            read = statistics_pb2.DatasetFeatureStatisticsList.FromString
-            assert read(path.read_bytes()) == read(other.read_bytes())
-    for node, key, pattern in (
-        ("InteractionGen", "examples", "Split-*"),
-        ("Transform", "transformed_examples", "Split-*"),
-        ("TextEmbeddingGen", "text_embeddings", "."),
-    ):
-        mine, other = newest(tmp_path / "w", node, key), shop.artifact(node, key)
-        folders = [path for path in mine.glob(pattern) if path.is_dir()] if pattern != "." else [mine]
-        assert folders
-        for folder in folders:
-            assert_same(rows(folder), rows(other / folder.relative_to(mine)))
-    mine, other = newest(tmp_path / "w", "Transform", "transform_graph"), shop.artifact("Transform", "transform_graph")
-    mine, other = mine / "transform_fn/assets", other / "transform_fn/assets"
-    for path in mine.iterdir():
-        assert path.read_bytes() == (other / path.name).read_bytes()
+    assert_same_artifacts(tmp_path / "w", shop.workspace)

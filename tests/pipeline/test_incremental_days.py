@@ -1,4 +1,4 @@
-"""Days come one by one: only what is new is read, counted, judged and embedded; late data is a new version of its day."""
+"""Days come one by one: only what is new is read, counted, judged and embedded; late data makes a new version."""
 
 import csv
 import json
@@ -13,22 +13,19 @@ from pipeline.config import load_config
 from pipeline.data.sample import write_sample
 from pipeline.local_runner import run_locally
 from schema import names
+from tests.comparing import newest
 from tests.conftest import SETTINGS
 
 STEPS = ("examples", "statistics", "rows")
 
 
-def done(workspace: Path, table: str = names.BEHAVIORS) -> dict[tuple[str, str], int]:
-    """(step, day) -> version of each piece of work in the store, by the time it was written."""
+def done(workspace: Path, table: str = names.BEHAVIORS) -> dict[tuple[str, str, str], int]:
+    """(step, day, key) of each piece of work in the store -> when it was written."""
     return {
         (step, path.parent.parent.name, path.parent.name): path.stat().st_mtime_ns
         for step in STEPS
         for path in (workspace / "cache" / step / table).glob("*/*/done.json")
     }
-
-
-def artifact(workspace: Path, node: str, key: str) -> Path:
-    return max((workspace / "artifacts" / node / key).iterdir(), key=lambda p: int(p.name))
 
 
 def run(shop: Path, workspace: Path, *assignments: str, until: str = "TextEmbeddingGen"):
@@ -40,7 +37,7 @@ def embedded(workspace: Path) -> Counter:
     """How many texts were new, and how many known, in the newest run."""
     import tensorflow as tf
 
-    folder = artifact(workspace, "TextEmbeddingGen", "text_embeddings")
+    folder = newest(workspace, "TextEmbeddingGen", "text_embeddings")
     counts = {}
     for kind in ("new", "known"):
         files = [str(p) for p in folder.glob(f"text_embeddings-{kind}*.gz")]
@@ -49,7 +46,7 @@ def embedded(workspace: Path) -> Counter:
 
 
 def splits(workspace: Path) -> list[str]:
-    return sorted(p.name.removeprefix("Split-") for p in artifact(workspace, "BehaviorsRowValidator", "rows").iterdir())
+    return sorted(p.name.removeprefix("Split-") for p in newest(workspace, "BehaviorsRowValidator", "rows").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +81,8 @@ def test_days_come_one_by_one(shop, tmp_path):
 
     # Late rows of a day: that day again, as a new version; what was made of its first version stays.
     late = mine / names.BEHAVIORS / days[2] / "late.csv"
-    header = (mine / names.BEHAVIORS / days[2] / "behaviors.csv").read_text().splitlines()[0].split(",")
-    row = {**dict.fromkeys(header, ""), "user_id": "U000001", "item_id": "P000001", "event": "view"}
-    row[names.TIMESTAMP] = (
-        (mine / names.BEHAVIORS / days[2] / "behaviors.csv").read_text().splitlines()[1].split(",")[3]
-    )
+    header, first = list(csv.reader((late.parent / "behaviors.csv").open()))[:2]
+    row = {**dict(zip(header, first, strict=True)), names.USER_ID: "U000001", names.ITEM_ID: "P000001"}
     with late.open("w", newline="") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
@@ -127,7 +121,7 @@ def test_a_bad_day_is_put_aside_whole_and_the_others_go_on(shop, tmp_path):
     assert splits(workspace) == days[:-1]
     parted = aside.rows[names.BEHAVIORS]
     assert parted["rows"] == parted["kept"] + sum(n for rule, n in parted.items() if rule not in ("rows", "kept"))
-    folder = artifact(workspace, "BehaviorsRowValidator", "quarantine") / f"Split-{days[-1]}"
+    folder = newest(workspace, "BehaviorsRowValidator", "quarantine") / f"Split-{days[-1]}"
     assert parted["id_format_changed"] == len(quarantined(folder, b"id_format_changed")) > 100
 
 

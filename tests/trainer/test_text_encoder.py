@@ -1,9 +1,11 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import save_file
 
 from schema.errors import InputError
 from trainer.text_encoder import TextEncoder, fingerprint, load_encoder, resolve_encoder
@@ -79,3 +81,69 @@ def test_it_runs_inside_a_saved_model(tmp_path, folder, encoder):
     loaded = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
     found = loaded(text=tf.constant(["a red cup"]))["embedding"].numpy()
     assert np.abs(found - encoder.encode(["a red cup"])).max() < 1e-5
+
+
+CHINESE = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红色杯子咖啡很好", "mug", "##s")
+TINY = {
+    "model_type": "bert",
+    "vocab_size": len(CHINESE),
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 32,
+    "type_vocab_size": 2,
+}
+
+
+@pytest.fixture
+def chinese(tmp_path) -> Path:
+    """A BERT folder of one small random layer with a Chinese vocabulary."""
+    rng = np.random.default_rng(1)
+    sizes = {
+        "embeddings.word_embeddings.weight": (len(CHINESE), 8),
+        "embeddings.position_embeddings.weight": (32, 8),
+        "embeddings.token_type_embeddings.weight": (2, 8),
+        "embeddings.LayerNorm.weight": (8,),
+        "embeddings.LayerNorm.bias": (8,),
+    }
+    layer = "encoder.layer.0."
+    for part, shape in (("attention.self.query", 8), ("attention.self.key", 8), ("attention.self.value", 8)):
+        sizes |= {f"{layer}{part}.weight": (8, shape), f"{layer}{part}.bias": (8,)}
+    dense = (("attention.output.dense", (8, 8)), ("intermediate.dense", (16, 8)), ("output.dense", (8, 16)))
+    for part, shape in dense:
+        sizes |= {f"{layer}{part}.weight": shape, f"{layer}{part}.bias": shape[:1]}
+    for part in ("attention.output", "output"):
+        sizes |= {f"{layer}{part}.LayerNorm.weight": (8,), f"{layer}{part}.LayerNorm.bias": (8,)}
+    weights = {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
+    save_file(weights, str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    (tmp_path / "vocab.txt").write_text("\n".join(CHINESE), encoding="utf-8")
+    return tmp_path
+
+
+def test_chinese_is_read_character_by_character(chinese):
+    encoder = load_encoder(str(chinese), max_tokens=16)
+    texts = ["红色杯子", "红色 杯子", "咖啡mugs", "雪", ""]
+    assert encoder.lengths(texts) == [6, 6, 6, 3, 2]
+    red, spaced, _, unknown, nothing = encoder.encode(texts)
+    assert np.abs(red - spaced).max() < 1e-6  # spaces between characters say nothing
+    assert np.abs(red - unknown).max() > 1e-3 < np.abs(unknown - nothing).max()
+
+
+def test_the_folder_says_how_tokens_become_one_vector(chinese):
+    mean = load_encoder(str(chinese), 16).encode(["红色杯子"])
+    before = fingerprint(str(chinese), 16)
+    (chinese / "1_Pooling").mkdir()
+    modes = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (chinese / "1_Pooling" / "config.json").write_text(json.dumps(modes))
+    encoder = TextEncoder(str(chinese), 16)
+    ids = tf.constant([[CHINESE.index(piece) for piece in ("[CLS]", *"红色杯子", "[SEP]")]])
+    tokens = encoder.bert({"input_word_ids": ids, "input_mask": ids**0, "input_type_ids": ids * 0})["sequence_output"]
+    expected = tf.math.l2_normalize(tokens[:, 0], axis=1).numpy()
+    assert np.abs(encoder(tf.constant(["红色杯子"])).numpy() - expected).max() < 1e-6
+    assert np.abs(expected - mean).max() > 1e-3
+    assert fingerprint(str(chinese), 16) != before
+    (chinese / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
+    with pytest.raises(InputError, match="pooling_mode_max_tokens"):
+        TextEncoder(str(chinese), 16)
