@@ -45,7 +45,9 @@ setup(
     version="0.1.0",
     description=__doc__.strip(),
     python_requires=">=3.10,<3.11",
-    packages=find_packages(include=["components", "components.*", "pipeline", "pipeline.*", "schema", "serving", "trainer"]),
+    packages=find_packages(
+        include=["components", "components.*", "pipeline", "pipeline.*", "schema", "serving", "trainer"]
+    ),
     package_data={"schema": ["*.pbtxt"]},
     install_requires=RUNTIME,
     extras_require={"dev": DEV},

@@ -13,6 +13,11 @@ def beam_args(beam: Beam) -> list[str]:
     return [*_RUNNERS[beam.runner](beam), *beam.args]
 
 
+# Workers that share this process's sources need no package of them; unless an image is named, TFX zips itself anew for
+# every step, and leaves the archive behind.
+_NO_IMAGE = "--sdk_container_image=none"
+
+
 def _direct(beam: Beam) -> list[str]:
     mode = "in_memory" if beam.workers == 1 else "multi_processing"
     return [
@@ -21,6 +26,7 @@ def _direct(beam: Beam) -> list[str]:
         f"--direct_num_workers={beam.workers}",
         # Side inputs are in memory anyway; to cache them, Beam would measure every object, a fifth of a step's time.
         "--max_cache_memory_usage_mb=0",
+        _NO_IMAGE,
     ]
 
 
@@ -34,6 +40,10 @@ def _portable(beam: Beam) -> list[str]:
         f"--environment_type={beam.environment.upper()}",
         f"--parallelism={beam.workers}",
     ]
+    if beam.environment == "docker":
+        args.append(f"--sdk_container_image={beam.environment_config}")
+    else:
+        args.append(_NO_IMAGE)
     return args + ([f"--environment_config={beam.environment_config}"] if beam.environment_config else [])
 
 
