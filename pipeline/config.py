@@ -37,7 +37,8 @@ class Gate(Section):
         default_factory=_default_rules, description="rule -> how it is treated; what is left out keeps its default"
     )
     schema_severity: dict[str, Literal["error", "warning", "info"]] = Field(
-        {"DRIFT": "warning"},
+        # An event of one's own is known by its weight; `unknown_event` judges the others.
+        {"DRIFT": "warning", "ENUM_TYPE_UNEXPECTED_STRING_VALUES": "warning"},
         description="severity of TFDV's anomaly types (as COMPARATOR_L_INFTY_HIGH), DRIFT for all comparators",
     )
     min_drift_rows: int = Field(1_000, ge=1, description="days of fewer rows are not compared with the day before")
