@@ -14,7 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from pipeline.config import load_config
-from pipeline.local_runner import run_locally
+from pipeline.local_runner import metadata_of, run_locally
+from pipeline.outcome import read_outcome
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 from schema.saved_model import ServableModel
@@ -107,6 +108,8 @@ def test_bad_rows_stop_the_run_at_the_gate_and_are_named(tmp_path, table, change
     assert error.value.exit_code == 3
     assert all(word in str(error.value) for word in words), str(error.value)
     assert served_files(tmp_path / "w") == before
+    verdict = read_outcome(metadata_of(tmp_path / "w"))
+    assert not verdict.blessed and words[0] in {found["rule"] for found in verdict.findings}
     steps = {p.name for p in (tmp_path / "w" / "artifacts").iterdir()}
     assert not steps & {"TextEmbeddingGen", "InteractionGen", "Transform", "Trainer", "Pusher"}
 
