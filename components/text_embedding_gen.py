@@ -55,13 +55,12 @@ class Encode(beam.DoFn):
         self._shared = Shared()
         self._encoder: Any = None
 
-    def setup(self) -> None:
-        encoder_fn, folder, max_tokens = self._arguments
-        self._encoder = self._shared.acquire(
-            lambda: import_utils.import_class_by_path(encoder_fn)(folder, max_tokens), tag=repr(self._arguments)
-        )
-
     def process(self, group: list[tuple[bytes, str]]) -> Iterator[dict[str, list[Any]]]:
+        if self._encoder is None:  # not in `setup`: most days bring no new text, and loading takes seconds
+            encoder_fn, folder, max_tokens = self._arguments
+            self._encoder = self._shared.acquire(
+                lambda: import_utils.import_class_by_path(encoder_fn)(folder, max_tokens), tag=repr(self._arguments)
+            )
         for batch in by_length(group, self._encoder.lengths([text for _, text in group]), self._batch_size):
             vectors = self._encoder.encode([text for _, text in batch])
             for (key, _), vector in zip(batch, vectors, strict=True):

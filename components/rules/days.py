@@ -195,7 +195,9 @@ def missing_day(days: Sequence[Profile], limits: Limits) -> Iterator[Finding]:
 def clock_shift(days: Sequence[Profile], limits: Limits) -> Iterator[Finding]:
     for day, earlier in _with_earlier(days):
         if len(earlier) >= 3:
-            usual = _sum_hours([h for d in earlier for h in d["hours"].values()])
+            weekday = [d for d in earlier if _weekday(d) == _weekday(day)]  # people get up later on Sundays
+            like = weekday if len(weekday) >= 3 else earlier
+            usual = _sum_hours([h for d in like for h in d["hours"].values()])
             shift = hours_between(_sum_hours(list(day["hours"].values())), usual)
             if abs(shift) >= limits.max_clock_shift_hours:
                 yield Finding(day["span"], f"looks like the days before it moved by {shift:+d} hours")

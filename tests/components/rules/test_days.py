@@ -74,6 +74,12 @@ def test_a_day_s_hours_that_are_moved_are_told(shift):
     assert finding.span == days[7]["span"] and f"{shift:+d} hours" in finding.detail
 
 
+def test_a_weekday_with_hours_of_its_own_is_usual():
+    late = USUAL_HOURS[-5:] + USUAL_HOURS[:-5]
+    days = [day(n, hours={"": late if n % 7 == 6 else USUAL_HOURS}) for n in range(35)]
+    assert found("clock_shift", days)[3:] == []
+
+
 def test_flat_or_few_hours_say_nothing():
     assert hours_between([10] * 24, np.array(USUAL_HOURS, float)) == 0
     assert hours_between([0] * 23 + [9], np.array(USUAL_HOURS, float)) == 0
