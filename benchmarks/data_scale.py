@@ -3,7 +3,8 @@
     python -m benchmarks.data_scale --events 1000000 10000000
 
 Each row is a process of its own on the same generated log: how long the steps took (as ML Metadata has it, or pandas'
-clock), rows of the log per second, and the peak resident memory of the process and its children.
+clock), rows of the log per second, and the peak resident memory of the process and its children (and of the process that
+read and validated the log before).
 """
 
 import argparse
@@ -110,17 +111,20 @@ def with_pandas(folder: Path) -> float:
     return time.monotonic() - start
 
 
-def with_homefeed(folder: Path, workspace: Path, cache: Path, workers: int) -> tuple[dict[str, float], float]:
-    """Seconds of each step, and peak memory in GiB, of `homefeed run --until Transform`."""
-    command = [sys.executable, "-m", "pipeline.cli", "run", "--until", "Transform", "--workspace", str(workspace)]
-    command += ["--behaviors", str(folder / names.BEHAVIORS), "--catalog", str(folder / names.CATALOG)]
-    command += ["--set", f"beam.workers={workers}", "--set", f"encoder.cache={cache}"]
-    peak = _watched(command)
+def with_homefeed(folder: Path, workspace: Path, cache: Path, workers: int) -> tuple[dict[str, float], float, float]:
+    """Seconds of each step; peak memory in GiB of the process that validates the log and of the one that runs
+    InteractionGen and Transform after it."""
+    peaks = []
+    for until in ("DataGate", "Transform"):
+        command = [sys.executable, "-m", "pipeline.cli", "run", "--until", until, "--workspace", str(workspace)]
+        command += ["--behaviors", str(folder / names.BEHAVIORS), "--catalog", str(folder / names.CATALOG)]
+        command += ["--set", f"beam.workers={workers}", "--set", f"encoder.cache={cache}"]
+        peaks.append(_watched(command))
     from pipeline.local_runner import metadata_of
     from pipeline.outcome import read_outcome
 
     outcome = read_outcome(metadata_of(workspace))
-    return {step: seconds for step, (_, seconds) in outcome.steps.items()}, peak
+    return {step: seconds for step, (_, seconds) in outcome.steps.items()}, *peaks
 
 
 def _watched(command: list[str]) -> float:
@@ -164,12 +168,14 @@ def main() -> int:
             folder = Path(place, f"log-{events}")
             write_log(folder, events)
             for workers in arguments.workers:
-                seconds, peak = with_homefeed(folder, Path(place, f"w-{events}-{workers}"), cache, workers)
+                seconds, before, peak = with_homefeed(folder, Path(place, f"w-{events}-{workers}"), cache, workers)
                 parts = seconds["InteractionGen"], seconds["Transform"]
                 totals[events, workers] = sum(parts)
                 cells = [f"{value:.0f}" for value in (*parts, sum(parts))]
                 what = f"homefeed, {workers} worker{'s' if workers > 1 else ''}"
-                table.add_row(f"{events:,}", what, *cells, f"{events / sum(parts):,.0f}", f"{peak:.2f} GiB")
+                table.add_row(
+                    f"{events:,}", what, *cells, f"{events / sum(parts):,.0f}", f"{peak:.2f} GiB", f"{before:.2f} GiB"
+                )
                 _say(table)
             if not arguments.no_pandas:
                 command = [sys.executable, "-m", "benchmarks.data_scale", "--pandas-only", str(folder)]

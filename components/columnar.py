@@ -70,9 +70,9 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def to_ipc(batch: pa.RecordBatch) -> bytes:
-    """A batch in Arrow's IPC form, to travel between workers."""
+    """A batch in Arrow's IPC form, to travel between workers; compressed, since a shuffle holds all of a log."""
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
 

@@ -24,8 +24,6 @@ def _direct(beam: Beam) -> list[str]:
         "--runner=DirectRunner",
         f"--direct_running_mode={mode}",
         f"--direct_num_workers={beam.workers}",
-        # Side inputs are in memory anyway; to cache them, Beam would measure every object, a fifth of a step's time.
-        "--max_cache_memory_usage_mb=0",
         _NO_IMAGE,
     ]
 
