@@ -3,8 +3,8 @@
     python -m benchmarks.data_scale --events 1000000 10000000
 
 Each row is a process of its own on the same generated log: how long the steps took (as ML Metadata has it, or pandas'
-clock), rows of the log per second, and the peak resident memory of the process and its children (and of the process that
-read and validated the log before).
+clock), rows of the log per second, and the peak resident memory of the process and its children; and the same of the
+process which read and validated the log before.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def with_pandas(folder: Path) -> float:
 def with_homefeed(folder: Path, workspace: Path, cache: Path, workers: int) -> tuple[dict[str, float], float, float]:
     """Seconds of each step; peak memory in GiB of the process that validates the log and of the one that runs
     InteractionGen and Transform after it."""
-    peaks = []
+    peaks: list[float] = []
     for until in ("DataGate", "Transform"):
         command = [sys.executable, "-m", "pipeline.cli", "run", "--until", until, "--workspace", str(workspace)]
         command += ["--behaviors", str(folder / names.BEHAVIORS), "--catalog", str(folder / names.CATALOG)]
@@ -124,7 +124,7 @@ def with_homefeed(folder: Path, workspace: Path, cache: Path, workers: int) -> t
     from pipeline.outcome import read_outcome
 
     outcome = read_outcome(metadata_of(workspace))
-    return {step: seconds for step, (_, seconds) in outcome.steps.items()}, *peaks
+    return {step: seconds for step, (_, seconds) in outcome.steps.items()}, peaks[0], peaks[1]
 
 
 def _watched(command: list[str]) -> float:
