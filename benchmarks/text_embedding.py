@@ -27,8 +27,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 
-from components.examples import WriteRows, decode_example
-from components.text_embedding_gen import TEXT_HASH, Encode, ReadRows, embed_texts, text_hash
+from components.examples import ReadRows, WriteRows, decode_example
+from components.text_embedding_gen import TEXT_HASH, Encode, embed_texts, text_hash
 from pipeline.beam_runners import beam_args
 from pipeline.config import load_config
 from schema import names

@@ -11,7 +11,7 @@ from tfx.types.standard_artifacts import Examples, PushedModel
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import Recommendations
-from components.examples import ReadSplit
+from components.examples import ReadRows, split_files
 from schema import names
 from schema.saved_model import ServableModel
 
@@ -72,7 +72,7 @@ def BatchRecommender(
     with beam_pipeline as pipeline:
         _ = (
             pipeline
-            | ReadSplit(examples, names.USERS_SPLIT)
+            | ReadRows(split_files(examples, names.USERS_SPLIT))
             | beam.Map(lambda row: row[names.USER_ID][0])
             | beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
             | beam.ParDo(RecommendBatch(pushed_model.uri, k))

@@ -1,5 +1,6 @@
 """Rows as Arrow record batches in the form of tf.Examples: many rows at a time, and no TensorFlow."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -8,12 +9,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schema import names
+
 _ARROW = {bytes: pa.binary(), int: pa.int64(), float: pa.float32()}
 
 
 def arrow_type(kind: type) -> pa.DataType:
     """Arrow's type of a column of `bytes`, `int` or `float`."""
     return _ARROW[kind]
+
+
+def load_columns(text: str) -> dict[str, type]:
+    """Column -> type, of an execution property: JSON, column -> one of `names.COLUMN_TYPES`."""
+    return {name: names.COLUMN_TYPES[kind] for name, kind in json.loads(text).items()}
 
 
 def to_batch(columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

@@ -16,6 +16,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBat
 
 Row = dict[str, list[Any]]
 BATCH_ROWS = 8192
+_BUCKET_BYTES = 8 << 20
 _KINDS = {bytes: schema_pb2.BYTES, int: schema_pb2.INT, float: schema_pb2.FLOAT}
 
 
@@ -56,15 +57,25 @@ def split_files(examples: Examples, split: str) -> list[str]:
     return sorted(fileio.glob(split_pattern(examples, split)))
 
 
-class ReadSplit(beam.PTransform):
-    """Reads one split of an Examples artifact as decoded rows."""
+def total_bytes(files: Iterable[str]) -> int:
+    """Size of files together, compressed as they are."""
+    return sum(tf.io.gfile.stat(path).length for path in files)
 
-    def __init__(self, examples: Examples, split: str):
+
+def count_buckets(files: Iterable[str]) -> int:
+    """Into how many buckets rows of files are parted, so that a worker holds some hundred thousand of them at once."""
+    return 1 + total_bytes(files) // _BUCKET_BYTES
+
+
+class ReadRows(beam.PTransform):
+    """Decoded rows of TFRecord files; none where there are no files."""
+
+    def __init__(self, files: list[str]):
         super().__init__()
-        self._pattern = split_pattern(examples, split)
+        self._files = files
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        return pipeline | beam.io.ReadFromTFRecord(self._pattern) | beam.Map(decode_example)
+        return pipeline | beam.Create(self._files) | beam.io.ReadAllFromTFRecord() | beam.Map(decode_example)
 
 
 class WriteRows(beam.PTransform):

@@ -15,7 +15,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tensorflow as tf
 import tfx.v1 as tfx
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
@@ -26,23 +25,23 @@ from components.columnar import (
     buckets_of,
     concat,
     from_ipc,
+    load_columns,
     partition,
     scalars,
     select,
     to_ipc,
     with_column,
 )
-from components.examples import read_examples, split_files, write_examples
+from components.examples import count_buckets, read_examples, split_files, write_examples
 from components.rules import Kind, Limits, Rows, rules_of
 from components.rules.days import merge_profiles, profile_of
 from components.rules.joins import unknown_item
 from components.rules.rows import broken_row
-from components.spans import Span, SpanStore, origin_of, publish, spans_of
+from components.spans import Span, SpanStore, files_of, origin_of, publish, spans_of
 from schema import names
 
 FILE = "rows.json"
 _SHOWN = 3
-_BUCKET_BYTES = 8 << 20  # compressed; some hundred thousand rows
 _Part = tuple[int, int, bytes]  # file, batch in the file, rows
 
 
@@ -109,9 +108,9 @@ class _Judge(beam.DoFn):
             if self._table == names.BEHAVIORS:
                 _write_items(f"{folder}/items-{name}.arrow", rows, kept)
         if aside.any():
-            reasons = pa.array([rule.encode() for rule in taken[aside]], pa.binary())
-            quarantined = with_column(batch.filter(pa.array(aside)), names.REASON, reasons)
-            write_examples(f"{folder}/quarantined-{name}.gz", [quarantined])
+            write_examples(
+                f"{folder}/quarantined-{name}.gz", [_with_reasons(batch.filter(pa.array(aside)), taken[aside])]
+            )
         report = {
             "rows": len(rows),
             "kept": int(kept.sum()),
@@ -254,7 +253,7 @@ def RowValidator(
     """
     actions = json.loads(treatment)
     bounds = Limits(**json.loads(limits), latest_timestamp=int(time.time() + future_tolerance_hours * 3600))
-    kinds = {name: names.COLUMN_TYPES[kind] for name, kind in json.loads(columns).items()}
+    kinds = load_columns(columns)
     spans = spans_of(examples)
     store = SpanStore(
         f"{cache_folder}/rows/{table}",
@@ -264,7 +263,7 @@ def RowValidator(
     files = []
     for span in new:
         paths = split_files(examples, span.name)
-        buckets = 1 + sum(tf.io.gfile.stat(path).length for path in paths) // _BUCKET_BYTES
+        buckets = count_buckets(paths)
         files += [(span.name, buckets, number, path) for number, path in enumerate(paths)]
     if files:
         folders = {span.name: store.path(span) for span in new}
@@ -291,8 +290,7 @@ def RowValidator(
 
 
 def _item_ids(catalog: Examples) -> pa.Array:
-    files = [path for span in spans_of(catalog) for path in split_files(catalog, span.name)]
-    batches = read_examples(files, {names.ITEM_ID: bytes})
+    batches = read_examples(files_of(catalog), {names.ITEM_ID: bytes})
     return pa.chunked_array([scalars(batch)[names.ITEM_ID] for batch in batches], pa.binary()).unique()
 
 
@@ -318,11 +316,11 @@ def _publish_day(
     for number, path in enumerate(files):
         batches = read_examples([path], columns)
         target = f"{quarantine.uri}/Split-{span.name}/quarantined-day-{number:05d}.gz"
-        write_examples(target, (_with_reason(batch, rule) for batch in batches))
+        write_examples(target, (_with_reasons(batch, [rule] * batch.num_rows) for batch in batches))
 
 
-def _with_reason(batch: pa.RecordBatch, rule: str) -> pa.RecordBatch:
-    return with_column(batch, names.REASON, pa.array([rule.encode()] * batch.num_rows, pa.binary()))
+def _with_reasons(batch: pa.RecordBatch, rules: Iterable[str]) -> pa.RecordBatch:
+    return with_column(batch, names.REASON, pa.array([rule.encode() for rule in rules], pa.binary()))
 
 
 def treatments(report: Mapping[str, Any]) -> dict[str, int]:

@@ -3,11 +3,9 @@
 TFX's StatisticsGen would read the whole window again for one more day.
 """
 
-import json
 from collections.abc import Mapping
 
 import apache_beam as beam
-import tensorflow as tf
 import tensorflow_data_validation as tfdv
 import tfx.v1 as tfx
 from tensorflow_data_validation.statistics import stats_impl
@@ -16,10 +14,9 @@ from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, ExampleStatistics
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
-from components.columnar import concat
-from components.examples import read_examples, split_files
+from components.columnar import concat, load_columns
+from components.examples import read_examples, split_files, total_bytes
 from components.spans import SpanStore, origin_of, publish, spans_of
-from schema import names
 
 FILE = "FeatureStats.pb"
 _IN_MEMORY_BYTES = 32 << 20  # compressed
@@ -59,7 +56,7 @@ def SpanStatisticsGen(
       columns: JSON, column -> one of `names.COLUMN_TYPES`.
       cache_folder: where spans that were counted before are kept.
     """
-    kinds = {name: names.COLUMN_TYPES[kind] for name, kind in json.loads(columns).items()}
+    kinds = load_columns(columns)
     spans = spans_of(examples)
     store = SpanStore(
         f"{cache_folder}/statistics/{table}", {"columns": columns, "code": code_version, "of": origin_of(examples)}
@@ -70,8 +67,7 @@ def SpanStatisticsGen(
         large: list[tuple[list[str], str]] = []
         for span in new:
             paths = split_files(examples, span.name)
-            size = sum(tf.io.gfile.stat(path).length for path in paths)
-            (small if size < _IN_MEMORY_BYTES else large).append((paths, store.path(span)))
+            (small if total_bytes(paths) < _IN_MEMORY_BYTES else large).append((paths, store.path(span)))
         with beam_pipeline as pipeline:
             _ = (
                 pipeline

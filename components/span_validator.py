@@ -14,7 +14,7 @@ from tfx.utils import io_utils
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.span_statistics_gen import FILE as STATISTICS_FILE
-from components.spans import dump_spans, spans_of
+from components.spans import name_splits, spans_of
 
 FILE = "SchemaDiff.pb"
 TRAINING = "TRAINING"
@@ -55,8 +55,7 @@ def SpanValidator(
     """Writes `Split-SPAN/SchemaDiff.pb`, as TFX's ExampleValidator names it."""
     curated = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema.uri))
     spans = spans_of(statistics)
-    anomalies.split_names = artifact_utils.encode_split_names([span.name for span in spans])
-    anomalies.set_string_custom_property("spans", dump_spans(spans))
+    name_splits(anomalies, spans)
     previous = None
     for span in sorted(spans, key=lambda s: (s.number, s.name)):
         uri = artifact_utils.get_split_uri([statistics], span.name)

@@ -16,7 +16,9 @@ from typing import Any
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.artifact import Artifact
+from tfx.types.standard_artifacts import Examples
 
+from components.examples import split_files
 from schema import names
 from schema.days import day_of
 from schema.errors import InputError
@@ -134,6 +136,12 @@ def _read_json(path: str) -> Any:
         return json.loads(file.read())
 
 
+def name_splits(artifact: Artifact, spans: list[Span]) -> None:
+    """Says that an artifact has a split for each span."""
+    artifact.split_names = artifact_utils.encode_split_names([span.name for span in spans])
+    artifact.set_string_custom_property(_SPANS, dump_spans(spans))
+
+
 def publish(artifact: Artifact, store: SpanStore, spans: list[Span], pattern: str = "*") -> None:
     """Copies each span's files into its split of an artifact, so that the artifact stands without the store.
 
@@ -143,8 +151,7 @@ def publish(artifact: Artifact, store: SpanStore, spans: list[Span], pattern: st
       artifact: of a type with `split_names`.
       pattern: which of the span's files.
     """
-    artifact.split_names = artifact_utils.encode_split_names([span.name for span in spans])
-    artifact.set_string_custom_property(_SPANS, dump_spans(spans))
+    name_splits(artifact, spans)
     artifact.set_string_custom_property(_ORIGIN, store.settings)
     for span in spans:
         folder = artifact_utils.get_split_uri([artifact], span.name)
@@ -156,8 +163,13 @@ def publish(artifact: Artifact, store: SpanStore, spans: list[Span], pattern: st
 
 
 def spans_of(artifact: Artifact) -> list[Span]:
-    """The spans that `publish` wrote, in order."""
+    """The spans that `name_splits` wrote, in order."""
     return load_spans(artifact.get_string_custom_property(_SPANS))
+
+
+def files_of(examples: Examples) -> list[str]:
+    """The TFRecord files of all spans of an artifact, in the spans' order."""
+    return [path for span in spans_of(examples) for path in split_files(examples, span.name)]
 
 
 def origin_of(artifact: Artifact) -> str:

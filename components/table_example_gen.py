@@ -10,6 +10,7 @@ from apache_beam.pvalue import AsDict
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import BeamComponentParameter, OutputArtifact, Parameter
 
+from components.columnar import load_columns
 from components.examples import write_examples
 from components.privacy import Privacy, hash_user_ids, suppress, values_of_users
 from components.spans import SpanStore, check_unchanged, load_spans, publish, span_files
@@ -110,7 +111,7 @@ def TableExampleGen(
       cache_folder: where spans that were read before are kept.
     """
     rules = Privacy(**json.loads(privacy))
-    kinds = rules.columns({name: names.COLUMN_TYPES[kind] for name, kind in json.loads(columns).items()})
+    kinds = rules.columns(load_columns(columns))
     thresholds = {column: k for column, k in rules.suppress.items() if column in kinds}
     window = load_spans(spans)
     store = SpanStore(

@@ -19,8 +19,8 @@ from tfx.utils import import_utils
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
-from components.examples import WriteRows, decode_example, split_files
-from components.spans import spans_of
+from components.examples import ReadRows, WriteRows
+from components.spans import files_of
 from schema import names
 
 TEXT_HASH = "text_hash"
@@ -130,11 +130,7 @@ def TextEmbeddingGen(
     """Writes one record for each distinct text of the catalog: `TEXT_HASH` and `names.TEXT_EMBEDDING`."""
     cache = f"{cache_folder}/{encoder_fingerprint}"
     with beam_pipeline as pipeline:
-        texts = (
-            pipeline
-            | "Catalog" >> ReadRows([path for span in spans_of(catalog) for path in split_files(catalog, span.name)])
-            | beam.Map(item_text)
-        )
+        texts = pipeline | "Catalog" >> ReadRows(files_of(catalog)) | beam.Map(item_text)
         shards = sorted(fileio.glob(f"{cache}/*.gz"))
         cached = pipeline | "Cache" >> ReadRows(shards)
         new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens, batch_size))
@@ -150,17 +146,6 @@ def _add_to_cache(shard: str, cache: str) -> None:
     name = f"{cache}/{uuid.uuid4().hex}"
     fileio.copy(shard, f"{name}.partial")
     fileio.rename(f"{name}.partial", f"{name}.gz")
-
-
-class ReadRows(beam.PTransform):
-    """Decoded rows of TFRecord files; none where there are no files."""
-
-    def __init__(self, files: list[str]):
-        super().__init__()
-        self._files = files
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        return pipeline | beam.Create(self._files) | beam.io.ReadAllFromTFRecord() | beam.Map(decode_example)
 
 
 def embedding_files(text_embeddings: TextEmbeddings) -> list[str]:

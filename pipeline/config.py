@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.rules import RULES, Kind
+from components.rules import RULES, Kind, Limits
 from schema import names
 from schema.errors import InputError
 
+_LIMITS = Limits()  # the rules' own defaults
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,16 +44,26 @@ class Gate(Section):
     )
     min_drift_rows: int = Field(1_000, ge=1, description="days of fewer rows are not compared with the day before")
     future_tolerance_hours: float = Field(24.0, ge=0, description="clocks may be this far ahead of ours")
-    day_tolerance_hours: float = Field(1.0, ge=0, description="a row may be this far outside of its folder's day (UTC)")
-    max_events_per_hour: int = Field(3_000, ge=1, description="more events of a user in an hour are a bot's")
-    item_id_pattern: str = Field("", description="regular expression of item ids that are products; empty: any")
+    day_tolerance_hours: float = Field(
+        _LIMITS.day_tolerance_hours, ge=0, description="a row may be this far outside of its folder's day (UTC)"
+    )
+    max_events_per_hour: int = Field(
+        _LIMITS.max_events_per_hour, ge=1, description="more events of a user in an hour are a bot's"
+    )
+    item_id_pattern: str = Field(
+        _LIMITS.item_id_pattern, description="regular expression of item ids that are products; empty: any"
+    )
     expected: dict[Literal["behaviors", "catalog", "users"], list[str]] = Field(
         {}, description="table -> optional columns that should have a value in every row"
     )
-    min_day_share: Share = Field(0.3, description="a day with fewer than this share of its weekday's rows is told")
-    max_clock_shift_hours: int = Field(3, ge=1, description="hours that a day or source may seem moved by")
+    min_day_share: Share = Field(
+        _LIMITS.min_day_share, description="a day with fewer than this share of its weekday's rows is told"
+    )
+    max_clock_shift_hours: int = Field(
+        _LIMITS.max_clock_shift_hours, ge=1, description="hours that a day or source may seem moved by"
+    )
     max_scale_change: float = Field(
-        1.5, gt=1, description="factor by which the mean rating of a day may leave the usual"
+        _LIMITS.max_scale_change, gt=1, description="factor by which the mean rating of a day may leave the usual"
     )
 
 

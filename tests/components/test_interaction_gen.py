@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 
-import components.interaction_gen
+import components.events
 from components.columnar import from_ipc, to_batch, to_ipc
+from components.events import LatestEvents, latest_events
+from components.example_maker import USER_SPLITS
 from components.examples import decode_example, split_pattern, write_examples, write_split
-from components.interaction_gen import SPLITS, USER_SPLITS, Interactions, LatestEvents, latest_events
+from components.interaction_gen import SPLITS, Interactions
 from components.text_embedding_gen import TEXT_HASH, item_text, text_hash
 from schema import names
 
@@ -168,7 +170,7 @@ def test_buckets_and_files_do_not_matter(made, tmp_path):
 
 
 def test_a_large_catalogue_is_joined_by_key_with_the_same_result(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(components.interaction_gen, "_SIDE_INPUT_ITEMS", 2)
+    monkeypatch.setattr(components.events, "_SIDE_INPUT_ITEMS", 2)
     assert in_order(make(tmp_path, buckets=3)) == in_order(made)
 
 
