@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -23,8 +23,14 @@ test: $(STAMP)
 test-all: $(STAMP)
 	@$(BIN)/python -m pytest -m ""
 
-bench: $(STAMP)
-	@$(BIN)/python -m benchmarks.online_retail --archive $(or $(ARCHIVE),$(error say which: make bench ARCHIVE=online-retail.zip))
+# homefeed beside its tuned peers; DATA is online-retail, amazon-beauty or movielens.
+bench: peers
+	@$(BIN)/python -m benchmarks.recommenders --data $(or $(DATA),online-retail) \
+		--archive $(or $(ARCHIVE),$(error say which: make bench ARCHIVE=online-retail.zip))
+
+# New items and new users beside the peers that can answer for them.
+bench-cold: $(STAMP)
+	@$(BIN)/python -m benchmarks.cold_start --archive $(or $(ARCHIVE),$(error say which: make bench-cold ARCHIVE=online-retail.zip))
 
 # What one more day costs.
 bench-spans: $(STAMP)

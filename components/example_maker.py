@@ -16,13 +16,14 @@ from components.interactions import Event, Example, Timeline, UserExamples
 from schema import names
 
 DAY = 86_400
-USER_SPLITS = (names.TRAIN_SPLIT, names.EVAL_SPLIT, names.USERS_SPLIT)
+USER_SPLITS = (names.TRAIN_SPLIT, names.LATE_SPLIT, names.WINDOWS_SPLIT, names.EVAL_SPLIT, names.USERS_SPLIT)
+_TRAINING = (names.TRAIN_SPLIT, names.LATE_SPLIT)
 
 
 class MakeExamples(beam.DoFn):
     """(bucket, its users' events) to example files of the bucket; yields what the catalogue's rows need.
 
-    Yields under `COUNTS` (item, train examples), under `SLOTS` (item, [snapshots] decayed weights).
+    Yields under `COUNTS` (item, train examples), under `SLOTS` (item, [half-lives, snapshots] decayed weights).
 
     Args:
       weights: event -> weight.
@@ -53,13 +54,14 @@ class MakeExamples(beam.DoFn):
             for user_id, events in table.users():
                 learnt = False
                 for split, example in make(user_id, events):
-                    if split == names.TRAIN_SPLIT:
-                        counts[example.targets[0]] += 1
+                    if split in _TRAINING:
+                        counts[example.targets[0]] += split == names.TRAIN_SPLIT
                         learnt = True
                     splits[split].add(user_id, example, learnt)
         for item, count in counts.items():
             yield beam.pvalue.TaggedOutput(self.COUNTS, (table.items[item], count))
-        for pair in table.decayed(timeline, self._split["half_life_days"] * DAY):
+        half_lives = [days * DAY for days in self._split["half_lives_days"]]
+        for pair in table.decayed(timeline, half_lives):
             yield beam.pvalue.TaggedOutput(self.SLOTS, pair)
 
 
@@ -80,14 +82,19 @@ class _Bucket:
         for user_id, (start, end) in zip(self._users, pairwise(starts), strict=True):
             yield user_id, list(map(Event, *(column[start:end].tolist() for column in columns)))
 
-    def decayed(self, timeline: Timeline, half_life: float) -> Iterator[tuple[bytes, np.ndarray]]:
-        """(item, [snapshots] float64): by slot, weights decayed to its snapshot; the strongest event weighs 1."""
+    def decayed(self, timeline: Timeline, half_lives: Sequence[float]) -> Iterator[tuple[bytes, np.ndarray]]:
+        """(item, [half-lives, snapshots] float64): by slot, weights decayed to its snapshot; the strongest
+        event weighs 1."""
         snapshots = np.array(timeline.snapshots)
         slots = np.searchsorted(snapshots, self._timestamps, side="right")
         weights = np.array([self.weights[code] for code in range(len(self._events))])[self._event_codes]
-        weights = weights * 0.5 ** ((snapshots[slots] - self._timestamps) / half_life)
-        cells = np.bincount(self._item_codes * len(snapshots) + slots, weights, len(self.items) * len(snapshots))
-        yield from zip(self.items, cells.reshape(len(self.items), -1), strict=True)
+        ages, places = snapshots[slots] - self._timestamps, self._item_codes * len(snapshots) + slots
+        cells = [
+            np.bincount(places, weights * 0.5 ** (ages / half_life), len(self.items) * len(snapshots))
+            for half_life in half_lives
+        ]
+        by_item = np.stack(cells).reshape(len(half_lives), len(self.items), len(snapshots)).swapaxes(0, 1)
+        yield from zip(self.items, by_item, strict=True)
 
     def encode(self, split: str, users: list[bytes], examples: list[Example], known: list[bool]) -> pa.RecordBatch:
         """Examples of a split as a batch in the form of tf.Examples."""
@@ -98,10 +105,17 @@ class _Bucket:
         }
         if split != names.USERS_SPLIT:
             columns[names.TARGET_ITEM_IDS] = self._item_lists([e.targets for e in examples])
-        if split != names.TRAIN_SPLIT:
+        if split not in _TRAINING:
             columns[names.SEEN_ITEM_IDS] = self._item_lists([e.seen for e in examples])
-        if split == names.TRAIN_SPLIT:
+        if split in _TRAINING:
             columns[names.WEIGHT] = _each([e.weight for e in examples], pa.float32())
+        if split in (*_TRAINING, names.WINDOWS_SPLIT):
+            columns[names.WINDOW] = _each([e.window for e in examples], pa.int64())
+        if split == names.WINDOWS_SPLIT:
+            codes = [code for e in examples for code in e.target_events]
+            columns[names.TARGET_EVENTS] = _lists(
+                _offsets([e.target_events for e in examples]), _decode(self._events, codes)
+            )
         if split == names.EVAL_SPLIT:
             columns[names.ACTIVITY] = _each([e.activity for e in examples], pa.binary())
         if split == names.USERS_SPLIT:

@@ -30,7 +30,7 @@ from components.text_embedding_gen import TEXT_HASH, embedding_files, item_text,
 from schema import names
 from schema.errors import InputError
 
-SPLITS = (names.TRAIN_SPLIT, names.EVAL_SPLIT, names.CATALOG_SPLIT, names.USERS_SPLIT, names.TIMELINE_SPLIT)
+SPLITS = (*USER_SPLITS, names.CATALOG_SPLIT, names.TIMELINE_SPLIT)
 
 
 class Interactions(beam.PTransform):
@@ -77,7 +77,7 @@ class Interactions(beam.PTransform):
             | "Hours" >> beam.FlatMap(_hours)
             | "CountHours" >> beam.CombinePerKey(sum)
             | beam.combiners.ToDict()
-            | "Plan" >> beam.Map(_plan, eval_share, split["snapshots"])
+            | "Plan" >> beam.Map(_plan, eval_share, split["snapshots"], split["windows"])
         )
         made = (
             events
@@ -93,7 +93,7 @@ class Interactions(beam.PTransform):
         catalog = (
             {"rows": items | _WithEmbeddings(tables["text_embeddings"]), "counts": counts, "slots": slots}
             | "JoinCatalog" >> beam.CoGroupByKey()
-            | "CatalogRows" >> beam.FlatMap(_catalog_row, timeline, split["half_life_days"] * DAY)
+            | "CatalogRows" >> beam.FlatMap(_catalog_row, timeline, [days * DAY for days in split["half_lives_days"]])
         )
         known = [event.encode() for event, weight in weights.items() if weight > 0]
         moments = (
@@ -155,28 +155,32 @@ def _with_embedding(_: bytes, sides: dict[str, Iterable[Any]]) -> Iterator[tuple
         yield row[names.ITEM_ID][0], {**row, names.TEXT_EMBEDDING: embeddings[0]}
 
 
-def _plan(hours: dict[int, int], eval_share: float, snapshots: int) -> Timeline:
+def _plan(hours: dict[int, int], eval_share: float, snapshots: int, windows: int) -> Timeline:
     try:
-        return plan_timeline(hours, eval_share, snapshots)
+        return plan_timeline(hours, eval_share, snapshots, windows)
     except ValueError as error:
         raise InputError(f"behaviors: {error}.") from error
 
 
 def _catalog_row(
-    element: tuple[bytes, dict[str, Iterable[Any]]], timeline: Timeline, half_life: float
+    element: tuple[bytes, dict[str, Iterable[Any]]], timeline: Timeline, half_lives: list[float]
 ) -> Iterator[dict[str, list[Any]]]:
     item_id, sides = element
     for row in sides["rows"]:
         category = row.get(names.CATEGORY, [b""])[0]
         price = row.get(names.PRICE, [math.nan])[0]
-        slots = dict(enumerate(next(iter(sides["slots"]), [])))
+        slots: list[list[float]] = next(iter(sides["slots"]), [[]] * len(half_lives))
         yield {
             names.ITEM_ID: [item_id],
             names.TITLE: row.get(names.TITLE, []),
             names.CATEGORY: [c.strip() for c in category.split(names.CATEGORY_SEPARATOR.encode()) if c.strip()],
             names.PRICE: [price] if 0 <= price < math.inf else [],
             names.TRAIN_COUNT: [sum(sides["counts"])],
-            names.POPULARITY: [math.log1p(value) for value in popularity(timeline, slots, half_life)],
+            names.POPULARITY: [
+                math.log1p(value)
+                for half_life, decayed in zip(half_lives, slots, strict=True)
+                for value in popularity(timeline, dict(enumerate(decayed)), half_life)
+            ],
             names.TEXT_EMBEDDING: row[names.TEXT_EMBEDDING],
         }
 

@@ -1,7 +1,9 @@
 """From events to examples, without Beam: the timeline, and what was known of a user before each target event."""
 
 import hashlib
+import math
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -38,21 +40,25 @@ class Example(NamedTuple):
 
     Attributes:
       now: seconds since 1970 UTC; everything else but the targets is from strictly before.
-      targets: items.
-      weight: of a train example.
+      targets: items; in a window one for each of `target_events`.
       history: items, by their latest event, newest first.
       latest: those latest events.
       session: the user's session at `now`, in the numbers of `Known`.
-      seen: all items before `now`, in eval and users examples.
+      weight: of a train example.
+      window: how many ranking windows have begun for the user by `now`, see `UserExamples`.
+      target_events: events on the targets, in a window.
+      seen: all items before `now`, but in train examples.
       activity: slice of an eval example.
     """
 
     now: int
     targets: Sequence[Any]
-    weight: float
     history: Sequence[Any]
     latest: Sequence[Known]
     session: int
+    weight: float = 0.0
+    window: int = 0
+    target_events: Sequence[Any] = ()
     seen: Sequence[Any] = ()
     activity: bytes = b""
 
@@ -64,21 +70,27 @@ class Timeline:
     Attributes:
       cut: by time, events before it train and events from it on are held out.
       end: after the last event: the "now" of a served model.
-      snapshots: ascending moments at which popularity is taken; among them `cut` and, last, `end`.
+      snapshots: ascending moments at which popularity is taken; among them `windows`, `cut` and, last, `end`.
+      windows: by time, ascending starts of the ranking windows; each ends where the next begins, the last at `cut`.
     """
 
     cut: int
     end: int
     snapshots: tuple[int, ...]
+    windows: tuple[int, ...] = ()
 
 
-def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int) -> Timeline:
+def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int, windows: int = 0) -> Timeline:
     """Cuts a log so that at most `eval_share` of its events are held out, to the hour.
+
+    Ranking windows are as long as the time that is held out, and there are no more of them than fit into the second
+    half of the time before the cut: the first half is what the first of them is predicted from.
 
     Args:
       hours: number of events in each hour since 1970.
       eval_share: between 0 and 1; 0 cuts at the end.
       snapshots: how many moments popularity is taken at, at least 2.
+      windows: how many ranking windows there are, at most.
 
     Raises:
       ValueError: all events fall into one hour, so that nothing can be held out by time.
@@ -88,9 +100,12 @@ def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int) -> T
         raise ValueError("all events fall into one hour; a log has to span at least two to be split by time")
     start, end = ordered[0] * _HOUR, (ordered[-1] + 1) * _HOUR
     cut = _cut_hour(ordered, hours, eval_share * sum(hours.values())) * _HOUR if eval_share else end
+    length = end - cut
+    fitting = min(windows, (cut - start) // (2 * length)) if length else 0
+    starts = tuple(cut - length * (fitting - i) for i in range(fitting))
     steps = snapshots - 2
     before = {start + (cut - start) * step // steps for step in range(steps)} if steps else set()
-    return Timeline(cut, end, tuple(sorted({*before, cut, end})))
+    return Timeline(cut, end, tuple(sorted({*before, *starts, cut, end})), starts)
 
 
 def _cut_hour(ordered: list[int], hours: dict[int, int], allowed: float) -> int:
@@ -136,43 +151,60 @@ class UserExamples:
         self._timeline = timeline
         self._weights = weights
         self._by, self._share, self._last = split["by"], split["eval_share"], split["leave_last"]
+        self._windows = split["windows"]
         self._length = split["history_length"]
         self._pause = split["session_minutes"] * 60
 
     def __call__(self, user_id: bytes, events: Iterable[Event]) -> Iterator[tuple[str, Example]]:
-        """Yields (split, example): a train example for each item's first event before the user's cut, an eval example
-        where the user has new items from it on, and a users example of all that is known at the log's end.
+        """Yields (split, example): a train example for each item's first event before the user's cut, a late example
+        for each from it on, an eval example where the user has new items from the cut on, an example for each window
+        before which the user has a history, and a users example of all that is known at the log's end.
+
+        Windows are times before the cut that are predicted from what lies before them, as the eval example is; by time
+        they are the timeline's, else each holds as many new items of the user as are held out. They are numbered from
+        1 and end with the number of the configuration, however many of them there are; the held-out time is one more.
+        `window` of a train or late example is the one that its target falls into, or 0.
 
         An example's history and seen items are from strictly before its `now`. The same event on the same item counts
-        once in a session.
+        once in a session. Items met at the same moment share the weight of a train example, by the root of their
+        number: a basket of a hundred does not count a hundred times.
         """
         ordered = list(self._sessions(sorted(set(events))))
-        cut, trains = self._cut(user_id, ordered)
-        strongest: dict[Hashable, float] = {}
+        starts, trains = self._starts(user_id, ordered)
+        *_, cut = starts
+        # Of a train example from before the cut only: nothing that is held out may be seen in what is not.
+        strongest: dict[tuple[str, Hashable], float] = defaultdict(float)
         for e, _ in ordered:
-            if e.timestamp < cut:
-                strongest[e.item] = max(strongest.get(e.item, 0.0), self._weights[e.event])
+            for split in (names.TRAIN_SPLIT, names.LATE_SPLIT)[e.timestamp >= cut :]:
+                strongest[split, e.item] = max(strongest[split, e.item], self._weights[e.event])
         known: dict[Any, Known] = {}  # item -> its latest event, in order of that event
-        before, session, held_out = _EARLIEST, -1, None
+        before, session, begun = _EARLIEST, -1, 0
+        held_out: list[tuple[str, Example]] = []
+
+        def session_at(moment: int) -> int:
+            return session + (moment - before > self._pause)
+
         for now, moment in groupby(ordered, key=lambda pair: pair[0].timestamp):
             together = list(moment)
-            if now >= cut and held_out is None:
-                held_out = self._held_out(known, ordered, cut, session + (cut - before > self._pause))
+            while begun < len(starts) and starts[begun] <= now:
+                held_out += self._held_out(known, ordered, starts, begun, session_at(starts[begun]))
+                begun += 1
             before, session = now, together[0][1]
-            if now < cut and trains:
-                for item in sorted({e.item for e, _ in together} - known.keys()):
-                    yield (
-                        names.TRAIN_SPLIT,
-                        Example(now, (item,), strongest[item], *self._history(known), session),
-                    )
+            new = sorted({e.item for e, _ in together} - known.keys())
+            split = names.TRAIN_SPLIT if now < cut and trains else names.LATE_SPLIT
+            for item in new:
+                weight = strongest[split, item] / math.sqrt(len(new))
+                yield split, Example(now, (item,), *self._history(known), session, weight, begun)
             for e, at in together:
                 known.pop(e.item, None)
                 known[e.item] = Known(e.event, e.timestamp, at)
-        if held_out and held_out.targets:
-            yield names.EVAL_SPLIT, held_out
+        for index in range(begun, len(starts)):
+            held_out += self._held_out(known, ordered, starts, index, session_at(starts[index]))
+        for split, example in held_out:
+            if trains or split == names.EVAL_SPLIT:
+                yield split, example
         end = self._timeline.end
-        at_end = session + (end - before > self._pause)
-        yield names.USERS_SPLIT, Example(end, (), 0.0, *self._history(known), at_end, sorted(known))
+        yield names.USERS_SPLIT, Example(end, (), *self._history(known), session_at(end), seen=sorted(known))
 
     def trains(self, user_id: bytes) -> bool:
         """Whether the user's events train at all; by user, those of held-out users do not."""
@@ -191,25 +223,47 @@ class UserExamples:
                 met.add((e.item, e.event))
                 yield e, session
 
-    def _cut(self, user_id: bytes, ordered: list[tuple[Event, int]]) -> tuple[int, bool]:
-        """(moment from which the user's events are held out, whether those before it train)."""
+    def _starts(self, user_id: bytes, ordered: list[tuple[Event, int]]) -> tuple[list[int], bool]:
+        """(ascending starts of the windows and, last, the moment from which the user's events are held out; whether
+        those before it train). A window that the user has no events for starts where the next one does."""
         if self._by == BY_TIME:
-            return self._timeline.cut, True
+            missing = self._windows - len(self._timeline.windows)
+            starts = [*self._timeline.windows, self._timeline.cut]
+            return [starts[0]] * missing + starts, True
         trains = self.trains(user_id)
-        if self._by == BY_USER and trains:
-            return self._timeline.end, True
         first: dict[Any, int] = {}
         for e, _ in ordered:
             first.setdefault(e.item, e.timestamp)
         moments = sorted(first.values())
-        # A user whose every item would be held out has nothing to be predicted from.
-        if len(moments) <= self._last or moments[-self._last] == moments[0]:
-            return self._timeline.end, trains
-        return moments[-self._last], trains
+        starts = [] if self._by == LEAVE_LAST or not trains else [self._timeline.end]
+        while len(starts) <= self._windows:
+            left = len(moments) - self._last * (len(starts) + (self._by == LEAVE_LAST or not trains))
+            # A user whose every item would be held out has nothing to be predicted from.
+            if left <= 0 or moments[left] == moments[0]:
+                break
+            starts.insert(0, moments[left])
+        starts = starts or [self._timeline.end]
+        return [starts[0]] * (self._windows + 1 - len(starts)) + starts, trains
 
-    def _held_out(self, known: dict[Any, Known], ordered: list[tuple[Event, int]], cut: int, session: int) -> Example:
-        targets = sorted({e.item for e, _ in ordered if e.timestamp >= cut} - known.keys())
-        return Example(cut, targets, 0.0, *self._history(known), session, sorted(known), _activity(len(known)))
+    def _held_out(
+        self, known: dict[Any, Known], ordered: list[tuple[Event, int]], starts: list[int], index: int, session: int
+    ) -> Iterator[tuple[str, Example]]:
+        """The examples of a window, made when nothing after its start is known yet. The last is the held-out time."""
+        start, end = starts[index], starts[index + 1] if index + 1 < len(starts) else math.inf
+        state = self._history(known)
+        inside = {(e.item, e.event) for e, _ in ordered if start <= e.timestamp < end and e.item not in known}
+        targets, window = sorted(inside), index + 1
+        if known and start < end:
+            items, events = [item for item, _ in targets], [event for _, event in targets]
+            seen = sorted(known)
+            yield (
+                names.WINDOWS_SPLIT,
+                Example(start, items, *state, session, window=window, target_events=events, seen=seen),
+            )
+        if end == math.inf and targets:
+            distinct = sorted({item for item, _ in targets})
+            activity = _activity(len(known))
+            yield names.EVAL_SPLIT, Example(start, distinct, *state, session, seen=sorted(known), activity=activity)
 
     def _history(self, known: dict[Any, Known]) -> tuple[list[Any], list[Known]]:
         # Two lists of what is there already: a tuple for each entry would keep the garbage collector busy.

@@ -96,7 +96,15 @@ class Split(Section):
     )
     leave_last: int = Field(1, ge=1, description="new items of each held-out user, for leave_last and user")
     snapshots: int = Field(64, ge=2, le=256, description="moments at which recent popularity is taken")
-    half_life_days: float = Field(14.0, gt=0, description="an event counts half for popularity after this long")
+    half_lives_days: list[Annotated[float, Field(gt=0)]] = Field(
+        [14.0, 2.0, 7.0, 60.0],
+        min_length=1,
+        description="an event counts half for popularity after this long; the towers' prior takes the first, the "
+        "ranking stage all",
+    )
+    windows: int = Field(
+        6, ge=1, le=50, description="times before the cut, as long as what is held out, that the ranking stage learns"
+    )
     history_length: int = Field(50, ge=1, le=1000, description="latest items of a user that the query tower reads")
     session_minutes: float = Field(30.0, gt=0, description="a longer pause begins another session")
     max_user_events: int = Field(5_000, ge=1, description="latest events of a user that are used; older ones are not")
@@ -115,12 +123,51 @@ class Model(Section):
     """The two towers and their training."""
 
     dimensions: int = Field(64, ge=4, description="size of the query and candidate embeddings")
-    epochs: int = Field(8, ge=1, description="passes over the training split")
-    batch_size: int = Field(1024, ge=8, description="examples a step; also the number of in-batch negatives")
+    text: bool = Field(True, description="the candidate tower reads the items' texts")
+    epochs: int = Field(8, ge=1, description="passes over the training split, at most; validation may end it earlier")
+    batch_size: int = Field(512, ge=8, description="examples a step")
+    negatives: int = Field(
+        16_384, ge=0, description="items drawn a step beside the batch's own; as many as the catalogue has: all of it"
+    )
     learning_rate: float = Field(0.002, gt=0, description="Adam's step size at its peak")
     temperature: float = Field(0.1, gt=0, description="of the softmax over cosine similarities")
-    dropout: Share = Field(0.2, description="of history items, and of user ids, in training")
+    dropout: Share = Field(0.2, description="of history items, item ids and user ids, in training")
     seed: int = Field(1, ge=0, description="of weights, shuffling and dropout")
+    refit: bool = Field(
+        True,
+        description="serve a model that is trained once more, with what the Evaluator held out; else the very weights "
+        "that it judged",
+    )
+
+
+class Channels(Section):
+    """What may speak for an item in the ranking stage."""
+
+    towers: bool = Field(True, description="the two towers")
+    items: bool = Field(True, description="item-based collaborative filtering (EASE^R)")
+    users: bool = Field(True, description="what the nearest users of the query's embedding had lately")
+    text: bool = Field(True, description="likeness of the texts")
+    popularity: bool = Field(True, description="recent popularity, at each of split.half_lives_days")
+    age: bool = Field(True, description="time since an item's first event")
+
+
+class Ranking(Section):
+    """The channels beside the towers, and the stage that learns from windows of the log how far to trust each."""
+
+    channels: Channels = Channels()
+    regularisation: float = Field(300.0, gt=0, description="EASE^R's lambda")
+    neighbours: int = Field(300, ge=1, description="of an item that are kept")
+    exact_items: int = Field(20_000, ge=2, description="items for which EASE^R is solved; beyond, cosine neighbours")
+    nearest_users: int = Field(200, ge=1, description="users whose histories speak for an item")
+    crowd: int = Field(100_000, ge=1, description="latest users among whom the nearest are looked for")
+    candidates: int = Field(1_000, ge=10, description="items that the ranking stage orders")
+    states: int = Field(2_000, ge=1, description="users of each window that are learned from")
+    text: bool = Field(True, description="the candidate tower reads the items' texts")
+    epochs: int = Field(8, ge=1, description="passes over the windows' lists")
+    batch_size: int = Field(32, ge=1, description="lists a step")
+    learning_rate: float = Field(0.003, gt=0, description="Adam's step size at its peak")
+    hidden: list[Annotated[int, Field(ge=1)]] = Field([64, 32], min_length=1, description="layers of the deep part")
+    event_weight: float = Field(0.1, ge=0, description="of the events' probabilities beside the order")
 
 
 class Evaluation(Section):
@@ -184,6 +231,7 @@ class Config(Section):
     schemas: str = Field("", description="folder of your curated schemas; empty: homefeed's schema/")
     encoder: Encoder = Encoder()
     model: Model = Model()
+    ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     batch: Batch = Batch()

@@ -251,6 +251,8 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         eval_args=trainer_pb2.EvalArgs(splits=[names.CATALOG_SPLIT]),
         custom_config={
             "model": config.model.model_dump(),
+            "ranking": config.ranking.model_dump(),
+            "checkpoints": f"{places.cache}/training",
             "history_length": config.split.history_length,
             "encoder_folder": places.encoder,
             "max_tokens": config.encoder.max_tokens,

@@ -10,6 +10,8 @@ from components.table_reader import read_batches
 from pipeline.inputs import inspect_table
 from schema import names
 
+_REASONS = {"history": "{}", "text": "reads like {}", "users": "similar users"}
+
 
 def read_titles(catalog: str) -> dict[str, str]:
     """Item id -> title, of a catalogue's folder. Raises InputError where it cannot be read."""
@@ -43,6 +45,6 @@ def answer_table(title: str, answer: Mapping[str, np.ndarray], titles: Mapping[s
         cells.append(f"{answer[names.SCORES][0][rank]:.3f}")
         if with_reasons:
             kind, _, cause = answer[names.REASONS][0][rank].decode().partition(":")
-            cells.append(titles.get(cause, cause) if cause else kind)
+            cells.append(_REASONS.get(kind, kind).format(titles.get(cause, cause)))
         table.add_row(*cells)
     return table

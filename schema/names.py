@@ -58,6 +58,8 @@ HISTORY_TIMESTAMPS = "history_timestamps"
 HISTORY_SESSIONS = "history_sessions"
 SEEN_ITEM_IDS = "seen_item_ids"
 TARGET_ITEM_IDS = "target_item_ids"
+TARGET_EVENTS = "target_events"
+WINDOW = "window"
 WEIGHT = "weight"
 ACTIVITY = "activity"
 TRAIN_COUNT = "train_count"
@@ -74,6 +76,7 @@ HISTORY_ITEMS = "history_items"
 HISTORY_EVENT_INDICES = "history_event_indices"
 SEEN_ITEMS = "seen_items"
 TARGET_ITEMS = "target_items"
+TARGET_EVENT_INDICES = "target_event_indices"
 CATEGORY_INDICES = "category_indices"
 PRICE_SCALED = "price_scaled"
 
@@ -81,11 +84,13 @@ PRICE_SCALED = "price_scaled"
 # ExampleGen's and RowValidator's splits are the spans: a day each (`2010-12-01`), or this one where there are no days.
 ALL_SPLIT = "all"
 TRAIN_SPLIT = "train"  # one example for each target event before the cut
+LATE_SPLIT = "late"  # the same from the cut on: what training adds once the model has been evaluated
+WINDOWS_SPLIT = "windows"  # one example for each user and window: what a cut at its start would have held out
 EVAL_SPLIT = "eval"  # one example for each user with new items after the cut
 CATALOG_SPLIT = "catalog"  # one example for each item
 USERS_SPLIT = "users"  # one example for each user, as of the log's end: what serving knows of them
 TIMELINE_SPLIT = "timeline"  # one example: the moments at which popularity was taken
-TRAINER_SPLITS = (TRAIN_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
+TRAINER_SPLITS = (TRAIN_SPLIT, LATE_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
 
 # --- The SavedModel's contract: signatures and their tensors ---------------------------------------------------------
 RECOMMEND = "recommend"
@@ -109,6 +114,7 @@ ITEM_IDS = "item_ids"
 SCORES = "scores"
 REASONS = "reasons"
 PROPENSITIES = "propensities"
+PROBABILITY = "{event}_probability"
 EMBEDDING = "embedding"
 RANKS = "ranks"
 RELEVANT = "relevant"

@@ -15,6 +15,7 @@ INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
     names.QUERY: (tf.string, 1, None),
     names.HISTORY_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
     names.HISTORY_EVENTS: (tf.string, 2, [[names.PADDING]]),
+    names.HISTORY_TIMESTAMPS: (tf.int64, 2, [[0]]),
     names.TIMESTAMP: (tf.int64, 1, [0]),
     names.K: (tf.int32, 1, [20]),
     names.EXCLUDE_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),

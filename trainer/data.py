@@ -1,6 +1,8 @@
-"""Reads Transform's output: the training examples as a tf.data pipeline, the catalogue and users as tables."""
+"""Reads Transform's output: the training examples as a tf.data pipeline; catalogue, states and moments as tables."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,8 +19,7 @@ class Catalog:
       item_ids: [items] object (bytes).
       categories: [items, most] int64, padded with -1.
       prices: [items] float32, scaled; 0 where there is none.
-      train_counts: [items] int64, how often each is a target in training.
-      popularity: [items, snapshots] float32, log(1 + recent popularity).
+      popularity: [items, half-lives, snapshots] float32, log(1 + recent popularity).
       text_embeddings: [items, text dimensions] float32, of unit length.
       snapshots: [snapshots] int64, seconds since 1970 UTC, ascending; the last is now.
     """
@@ -26,7 +27,6 @@ class Catalog:
     item_ids: np.ndarray
     categories: np.ndarray
     prices: np.ndarray
-    train_counts: np.ndarray
     popularity: np.ndarray
     text_embeddings: np.ndarray
     snapshots: np.ndarray
@@ -36,66 +36,143 @@ class Catalog:
 
 
 @dataclass(frozen=True)
-class Users:
-    """What is known of each user at the log's end.
+class Ragged:
+    """Lists of different lengths: those of row i are `values[splits[i]:splits[i + 1]]`."""
+
+    values: np.ndarray
+    splits: np.ndarray
+
+    def row(self, i: int) -> np.ndarray:
+        return self.values[self.splits[i] : self.splits[i + 1]]
+
+    def take(self, rows: np.ndarray) -> "Ragged":
+        return ragged([self.row(i) for i in rows], self.values.dtype)
+
+
+@dataclass(frozen=True)
+class States:
+    """What is known of users at a moment each, and what they turned to after it.
 
     Attributes:
-      user_ids: [users] object (bytes).
-      histories: [users, history length] int32 item indices, newest first, padded with -1.
-      history_events: [users, history length] int32 event indices, 0 where padded.
-      seen: item indices of all users, one user's after the other's.
-      seen_splits: [users + 1] int64, where each user's part of `seen` begins and ends.
+      user_ids: [states] object (bytes).
+      users: [states] int64 user indices.
+      moments: [states] int64, seconds since 1970 UTC.
+      histories: [states, history length] int32 item indices, newest first, padded with -1.
+      history_events: the same shape, int32 event indices, 0 where padded.
+      history_times: the same shape, int64 seconds since 1970 UTC, 0 where padded.
+      seen: all items before the moment, int32.
+      targets: items after it, int32; in a window one for each of `target_events` (int32).
+      windows: [states] int64, the window's number; 0 where it is none.
     """
 
     user_ids: np.ndarray
+    users: np.ndarray
+    moments: np.ndarray
     histories: np.ndarray
     history_events: np.ndarray
-    seen: np.ndarray
-    seen_splits: np.ndarray
+    history_times: np.ndarray
+    seen: Ragged
+    targets: Ragged
+    target_events: Ragged
+    windows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> "States":
+        """The states of some rows."""
+        taken: dict[str, Any] = {
+            name: value.take(rows) if isinstance(value, Ragged) else value[rows] for name, value in vars(self).items()
+        }
+        return States(**taken)
 
 
-def training_dataset(
-    pattern: str, transform: tft.TFTransformOutput, history_length: int, batch_size: int, seed: int
-) -> tf.data.Dataset:
-    """The training split, shuffled, in batches of equal size.
+@dataclass(frozen=True)
+class Pairs:
+    """The first event of each user on each item, from the training splits; one entry each.
 
-    Yields dicts: `user_index` [batch] int64, `history_items` and `history_event_indices` [batch, history_length] int64
-    padded with -1 and 0, `target_items` [batch] int64, `timestamp` [batch] int64, `weight` [batch] float32.
+    Attributes:
+      users, items: int64 indices.
+      timestamps: int64, seconds since 1970 UTC.
+      windows: int64, how many of the user's ranking windows had begun; one more than there are from the cut on.
     """
-    wanted = (
-        names.USER_INDEX,
-        names.HISTORY_ITEMS,
-        names.HISTORY_EVENT_INDICES,
-        names.TARGET_ITEMS,
-        names.TIMESTAMP,
-        names.WEIGHT,
-    )
+
+    users: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray
+    windows: np.ndarray
+
+    def before(self, window: int) -> "Pairs":
+        """The pairs from before a window's start."""
+        return Pairs(*(value[self.windows < window] for value in vars(self).values()))
+
+
+def read_pairs(patterns: Sequence[str], transform: tft.TFTransformOutput) -> Pairs:
+    """Loads users, items and moments of training examples."""
+    wanted = (names.USER_INDEX, names.TARGET_ITEMS, names.TIMESTAMP, names.WINDOW)
     spec = {name: transform.transformed_feature_spec()[name] for name in wanted}
+    columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int64)] for name in wanted}
+    for records in _records(patterns).batch(16_384):
+        parsed = tf.io.parse_example(records, spec)
+        for name in wanted:
+            columns[name].append(parsed[name].values.numpy())
+    return Pairs(*(np.concatenate(columns[name]) for name in wanted))
+
+
+def training_batches(
+    patterns: Sequence[str],
+    transform: tft.TFTransformOutput,
+    history_length: int,
+    batch_size: int,
+    window: int,
+    seed: int,
+) -> Callable[[int], tf.data.Dataset]:
+    """Training examples from before a window's start, in batches of equal size; each epoch in an order of its own.
+
+    Returns:
+      epoch -> a dataset of dicts: `user_index` [batch] int64, `history_items` and `history_event_indices` [batch,
+      length] int64 padded with -1 and 0, `history_timestamps` the same shape padded with 0, `target_items` [batch]
+      int64, `timestamp` [batch] int64, `weight` [batch] float32; `length` is that of the batch's longest history.
+    """
+    single = (names.USER_INDEX, names.TARGET_ITEMS, names.TIMESTAMP, names.WEIGHT)
+    padded = {names.HISTORY_ITEMS: -1, names.HISTORY_EVENT_INDICES: 0, names.HISTORY_TIMESTAMPS: 0}
+    spec = {name: transform.transformed_feature_spec()[name] for name in (*single, *padded, names.WINDOW)}
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(serialized, spec)
-        shape = [None, history_length]
+        histories = {name: tf.RaggedTensor.from_sparse(parsed[name]) for name in padded}
         return {
-            **{name: tf.sparse.to_dense(parsed[name])[:, 0] for name in wanted if "history" not in name},
-            names.HISTORY_ITEMS: _dense(parsed[names.HISTORY_ITEMS], shape, -1),
-            names.HISTORY_EVENT_INDICES: _dense(parsed[names.HISTORY_EVENT_INDICES], shape, 0),
+            **{name: tf.sparse.to_dense(parsed[name])[:, 0] for name in single},
+            **{
+                name: with_a_column(rows[:, :history_length].to_tensor(tf.cast(padded[name], rows.dtype)), padded[name])
+                for name, rows in histories.items()
+            },
         }
 
-    files = tf.io.gfile.glob(pattern)
-    count = sum(1 for _ in tf.data.TFRecordDataset(sorted(files), compression_type="GZIP"))
-    return (
-        tf.data.TFRecordDataset(sorted(files), compression_type="GZIP")
-        .cache()
-        .shuffle(max(count, 1), seed=seed, reshuffle_each_iteration=True)
-        .batch(min(batch_size, max(count, 1)), drop_remainder=True)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    def from_before(serialized: tf.Tensor) -> tf.Tensor:
+        begun = tf.io.parse_example(serialized, {names.WINDOW: spec[names.WINDOW]})[names.WINDOW]
+        return tf.boolean_mask(serialized, tf.sparse.to_dense(begun)[:, 0] < window)
+
+    kept = _records(patterns).batch(16_384).map(from_before).unbatch().cache()
+    count = int(kept.reduce(np.int64(0), lambda total, _: total + 1))
+    size = min(batch_size, max(count, 1))
+
+    def epoch_of(epoch: int) -> tf.data.Dataset:
+        return (
+            kept.shuffle(max(count, 1), seed=seed * 1009 + epoch, reshuffle_each_iteration=False)
+            .batch(size, drop_remainder=True)
+            .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+            .apply(tf.data.experimental.assert_cardinality(count // size))
+        )
+
+    return epoch_of
 
 
-def _dense(sparse: tf.SparseTensor, shape: list[int | None], padding: int) -> tf.Tensor:
-    ragged = tf.RaggedTensor.from_sparse(sparse)
-    return ragged.to_tensor(default_value=tf.cast(padding, ragged.dtype), shape=shape)
+def with_a_column(rows: tf.Tensor, padding: int | str) -> tf.Tensor:
+    """[batch, n] as it is, or one column of padding where n is 0: nobody of the batch has a history."""
+    missing = tf.maximum(1 - tf.shape(rows)[1], 0)
+    return tf.pad(rows, [[0, 0], [0, missing]], constant_values=tf.constant(padding, rows.dtype))
 
 
 def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransformOutput) -> Catalog:
@@ -108,32 +185,44 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
         prices=np.array(
             [row[names.PRICE_SCALED][0] if len(row[names.PRICE_SCALED]) else 0 for row in rows], np.float32
         ),
-        train_counts=np.array([row[names.TRAIN_COUNT][0] for row in rows], np.int64),
-        popularity=np.array([row[names.POPULARITY] for row in rows], np.float32),
+        popularity=np.array([row[names.POPULARITY] for row in rows], np.float32).reshape(len(rows), -1, len(snapshots)),
         text_embeddings=np.array([row[names.TEXT_EMBEDDING] for row in rows], np.float32),
         snapshots=np.array(snapshots, np.int64),
     )
 
 
-def read_users(pattern: str, transform: tft.TFTransformOutput, history_length: int) -> Users:
-    """Loads the users split."""
+def read_states(pattern: str, transform: tft.TFTransformOutput, history_length: int) -> States:
+    """Loads the windows, eval or users split."""
     rows = list(_rows(pattern, transform))
-    seen = [row[names.SEEN_ITEMS] for row in rows]
-    return Users(
+    return States(
         user_ids=np.array([row[names.USER_ID][0] for row in rows], object),
+        users=np.array([row[names.USER_INDEX][0] for row in rows], np.int64),
+        moments=np.array([row[names.TIMESTAMP][0] for row in rows], np.int64),
         histories=_padded([row[names.HISTORY_ITEMS] for row in rows], -1, np.int32, history_length),
         history_events=_padded([row[names.HISTORY_EVENT_INDICES] for row in rows], 0, np.int32, history_length),
-        seen=np.concatenate([np.zeros(0, np.int32), *seen]).astype(np.int32),
-        seen_splits=np.cumsum([0, *map(len, seen)]).astype(np.int64),
+        history_times=_padded([row[names.HISTORY_TIMESTAMPS] for row in rows], 0, np.int64, history_length),
+        seen=ragged([row[names.SEEN_ITEMS] for row in rows]),
+        targets=ragged([row[names.TARGET_ITEMS] for row in rows]),
+        target_events=ragged([row[names.TARGET_EVENT_INDICES] for row in rows]),
+        windows=np.array([row[names.WINDOW][0] if len(row[names.WINDOW]) else 0 for row in rows], np.int64),
     )
+
+
+def ragged(lists: Sequence[np.ndarray], dtype: type | np.dtype = np.int32) -> Ragged:
+    """Lists to one array and where each begins."""
+    values = np.concatenate([np.zeros(0, dtype), *lists]).astype(dtype)
+    return Ragged(values, np.cumsum([0, *map(len, lists)]).astype(np.int64))
+
+
+def _records(patterns: Sequence[str]) -> tf.data.TFRecordDataset:
+    return tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(list(patterns))), compression_type="GZIP")
 
 
 def _rows(pattern: str, transform: tft.TFTransformOutput) -> list[dict[str, np.ndarray]]:
     """Rows of a split; every feature a one-dimensional array, empty where the row has none."""
     spec = transform.transformed_feature_spec()
-    dataset = tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
     rows: list[dict[str, np.ndarray]] = []
-    for records in dataset.batch(4096):
+    for records in _records([pattern]).batch(4096):
         parsed = tf.io.parse_example(records, spec)
         columns = {name: _split_rows(value) for name, value in parsed.items()}
         rows += [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

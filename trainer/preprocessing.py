@@ -16,7 +16,9 @@ _AS_THEY_ARE = (
     names.ITEM_ID,
     names.USER_ID,
     names.TIMESTAMP,
+    names.HISTORY_TIMESTAMPS,
     names.WEIGHT,
+    names.WINDOW,
     names.TRAIN_COUNT,
     names.POPULARITY,
     names.TEXT_EMBEDDING,
@@ -46,6 +48,7 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     for raw, indexed, vocabulary in (
         (names.USER_ID, names.USER_INDEX, users),
         (names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES, events),
+        (names.TARGET_EVENTS, names.TARGET_EVENT_INDICES, events),
     ):
         outputs[indexed] = tft.apply_vocabulary(inputs[raw], vocabulary, num_oov_buckets=1)
     outputs[names.CATEGORY_INDICES] = tft.compute_and_apply_vocabulary(

@@ -4,60 +4,49 @@ Every input is batch-first. An optional input has a default with one row, which 
 """
 
 import os
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from schema import names
-from trainer.data import Catalog, Users
+from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
+from trainer.data import Catalog, States, with_a_column
+from trainer.feed import Feed
+from trainer.preprocessing import EVENT_VOCABULARY
 from trainer.reranking import LOWEST, diversify, exclude, gumbel, propensities, ranks
 from trainer.text_encoder import TextEncoder
-from trainer.two_tower import TwoTower
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
 _SHORT_LIST = 4  # diversity chooses among this many times k
 _PERSONAL = 0.05  # the cosine that one standard deviation of personal score is worth in a search
-_PART = 65_536  # items that go through the candidate tower at once
-
-
-class Query(NamedTuple):
-    """A batch of users.
-
-    Attributes:
-      vectors: [batch, dimensions] float32; its dot product with an item's vector is the item's score.
-      history: [batch, length] int64 item indices, newest first, -1 where padded.
-      attention: [batch, length] float32, how much each counts.
-    """
-
-    vectors: tf.Tensor
-    history: tf.Tensor
-    attention: tf.Tensor
 
 
 class Servable(tf.Module):
     """What is exported.
 
     Args:
-      model: the trained towers.
+      then: the feed as of the cut, which the Evaluator asks.
+      now: the feed as of the log's end, which everybody else asks.
       encoder: the text encoder that embedded the catalogue.
       transform: Transform's graph, the only feature code.
-      catalog, users: the tables.
+      catalog: the items.
+      users: what is known of each user now.
       asset_folder: an existing folder; the list of user ids is written there and copied into the export.
     """
 
     def __init__(
         self,
-        model: TwoTower,
+        then: Feed,
+        now: Feed,
         encoder: TextEncoder,
         transform: tft.TFTransformOutput,
         catalog: Catalog,
-        users: Users,
+        users: States,
         asset_folder: str,
     ):
         super().__init__(name=names.MODEL_NAME)
-        self._model, self._encoder = model, encoder
+        self._then, self._now, self._encoder = then, now, encoder
         # Attached, since only tables of tracked objects are initialised when the model is loaded.
         self._transform = transform.transform_features_layer()
         self._raw_spec = {
@@ -66,25 +55,25 @@ class Servable(tf.Module):
                 names.USER_ID,
                 names.HISTORY_ITEM_IDS,
                 names.HISTORY_EVENTS,
+                names.HISTORY_TIMESTAMPS,
                 names.SEEN_ITEM_IDS,
                 names.TARGET_ITEM_IDS,
                 names.TIMESTAMP,
             )
         }
-        parts = [
-            model.candidate_tower(tf.range(start, min(start + _PART, len(catalog)), dtype=tf.int64))
-            for start in range(0, len(catalog), _PART)
-        ]
-        self._tower_vectors = tf.Variable(tf.concat(parts, axis=0), trainable=False)
-        self._vectors = tf.Variable(tf.concat([self._tower_vectors, model.popularity], axis=1), trainable=False)
+        events = transform.vocabulary_by_name(EVENT_VOCABULARY)
+        self._events = [event.decode() for event in events]
+        self._tower_vectors = now.channels.item_vectors
         self._item_ids = tf.Variable(catalog.item_ids.tolist(), dtype=tf.string, trainable=False)
         self._texts = tf.Variable(catalog.text_embeddings, trainable=False)
         # The last row of the users' tables is nobody's: unknown users are looked up there.
-        nobody = len(users.user_ids)
-        self._histories = tf.Variable(np.pad(users.histories, ((0, 1), (0, 0)), constant_values=-1), trainable=False)
-        self._history_events = tf.Variable(np.pad(users.history_events, ((0, 1), (0, 0))), trainable=False)
-        self._seen = tf.Variable(users.seen, trainable=False)
-        self._seen_splits = tf.Variable(np.append(users.seen_splits, users.seen_splits[-1]), trainable=False)
+        nobody = len(users)
+        one_more = ((0, 1), (0, 0))
+        self._histories = tf.Variable(np.pad(users.histories, one_more, constant_values=-1), trainable=False)
+        self._history_events = tf.Variable(np.pad(users.history_events, one_more), trainable=False)
+        self._history_times = tf.Variable(np.pad(users.history_times, one_more), trainable=False)
+        self._seen = tf.Variable(users.seen.values, trainable=False)
+        self._seen_splits = tf.Variable(np.append(users.seen.splits, users.seen.splits[-1]), trainable=False)
         self.user_ids = tf.saved_model.Asset(_write_lines(users.user_ids.tolist(), asset_folder))
         lines = tf.lookup.TextFileInitializer(
             self.user_ids.asset_path,
@@ -108,44 +97,42 @@ class Servable(tf.Module):
         """Item ids to indices; -1 for what is no item of the catalogue."""
         return self._index(item_ids, names.ITEM_ID, names.ITEM_INDEX)
 
-    def _embed(self, user_id: tf.Tensor, history: tf.Tensor, events: tf.Tensor, timestamps: tf.Tensor) -> Query:
-        """Queries of users ([batch] string) with histories ([batch, length] int64 indices) at moments ([batch] int64;
-        0 is now)."""
-        memories, present = tf.gather(self._tower_vectors, tf.maximum(history, 0)), history >= 0
-        vectors = self._model.embed_queries(
-            self._index(user_id, names.USER_ID, names.USER_INDEX),
-            memories,
-            present,
-            events,
-            tf.where(timestamps == 0, self._model.snapshots[-1], timestamps),
-        )
-        return Query(vectors, history, self._model.query_tower.attention(memories, present, events))
-
     def query(
-        self, user_id: tf.Tensor, history_item_ids: tf.Tensor, history_events: tf.Tensor, timestamp: tf.Tensor
+        self,
+        user_id: tf.Tensor,
+        history_item_ids: tf.Tensor,
+        history_events: tf.Tensor,
+        history_timestamps: tf.Tensor,
+        timestamp: tf.Tensor,
     ) -> tuple[Query, tf.RaggedTensor]:
         """A request's queries, and the items ([batch, None] int64 indices) that each user has had.
 
-        A user whose request brings no history has the stored one.
+        A user whose request brings no history has the stored one. A moment of 0 is now, and so is the time of a
+        history's item without one.
         """
         batch, width = tf.shape(user_id)[0], self._histories.shape[1]
         ids = _rows(history_item_ids, batch)[:, :width]
-        events = tf.broadcast_to(history_events[:, :width], tf.shape(ids))
         padding = [[0, 0], [0, width - tf.shape(ids)[1]]]
+        events = tf.broadcast_to(history_events[:, :width], tf.shape(ids))
+        times = tf.broadcast_to(history_timestamps[:, :width], tf.shape(ids))
         given = tf.pad(self.item_index(ids), padding, constant_values=-1)
         given_events = tf.pad(self._index(events, names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES), padding)
         rows = self._user_rows.lookup(user_id)
         is_given = tf.reduce_any(ids != names.PADDING, axis=1, keepdims=True)
-        history = tf.where(is_given, given, tf.cast(tf.gather(self._histories, rows), tf.int64))
-        history_event = tf.where(is_given, given_events, tf.cast(tf.gather(self._history_events, rows), tf.int64))
+        moments = _rows(timestamp, batch)
+        moments = tf.where(moments == 0, self._now.channels.model.snapshots[-1], moments)
+        known = [tf.gather(table, rows) for table in (self._histories, self._history_events, self._history_times)]
+        history, history_event, history_times = (
+            tf.where(is_given, theirs, tf.cast(stored, tf.int64))
+            for theirs, stored in zip((given, given_events, tf.pad(times, padding)), known, strict=True)
+        )
+        history_times = tf.where(history_times == 0, moments[:, tf.newaxis], history_times)
+        users = self._index(user_id, names.USER_ID, names.USER_INDEX)
+        query = self._now.channels.query(users, history, history_event, history_times, moments)
         stored = tf.gather(tf.RaggedTensor.from_row_splits(self._seen, self._seen_splits, validate=False), rows)
-        query = self._embed(user_id, history, history_event, _rows(timestamp, batch))
         return query, tf.concat([tf.cast(stored, tf.int64), tf.RaggedTensor.from_tensor(given)], axis=1)
 
     # --- from scores to answers --------------------------------------------------------------------------------------
-
-    def _scores(self, query: Query) -> tf.Tensor:
-        return tf.matmul(query.vectors, self._vectors, transpose_b=True)
 
     def _top(self, scores: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k best of each row as item ids and scores."""
@@ -161,14 +148,28 @@ class Servable(tf.Module):
             names.SCORES: tf.where(filled, theirs, 0.0),
         }
 
-    def _reasons(self, query: Query, chosen: tf.Tensor) -> tf.Tensor:
-        """`history:ITEM` with the memory that speaks most for the choice; `popular` where there is none that does."""
-        memories = tf.gather(self._tower_vectors, tf.maximum(query.history, 0))
-        similar = tf.einsum("bld,bkd->bkl", memories, tf.gather(self._tower_vectors, chosen))
-        shares = similar * query.attention[:, tf.newaxis, :]
-        best = tf.argmax(shares, axis=2, output_type=tf.int32)
-        because = tf.gather(self._item_ids, tf.maximum(tf.gather(query.history, best, batch_dims=1), 0))
-        return tf.where(tf.reduce_max(shares, axis=2) > 0, tf.strings.join(["history:", because]), "popular")
+    def _reasons(self, query: Query, chosen: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+        """The channel that speaks most for each chosen item ([batch, k]; `features` [batch, k, features]), beyond what
+        it says of the list's other items: `history:ITEM` with the memory that is closest, `text:ITEM` with the one that
+        reads most alike, `users` for what similar users had, or `popular`."""
+        memories, present = tf.maximum(query.history, 0), query.history[:, tf.newaxis, :] >= 0
+
+        def closest(vectors: tf.Tensor, prefix: str) -> tf.Tensor:
+            similar = tf.einsum("bld,bkd->bkl", tf.gather(vectors, memories), tf.gather(vectors, chosen))
+            best = tf.argmax(tf.where(present, similar, LOWEST), axis=2, output_type=tf.int32)
+            because = tf.gather(self._item_ids, tf.gather(memories, best, batch_dims=1))
+            return tf.strings.join([prefix, because])
+
+        texts = closest(self._texts, "text:")
+        history = closest(self._tower_vectors, "history:")
+        shares = {name: share for name, share in self._now.shares(features).items() if name != CONTEXT}
+        told = {TOWERS: history, ITEMS: history, TEXT: texts, USERS: tf.fill(tf.shape(chosen), "users")}
+        popular = tf.fill(tf.shape(chosen), "popular")
+        words = tf.stack([told.get(name, popular) for name in shares], axis=2)
+        over_mean = [share - tf.reduce_mean(share, axis=1, keepdims=True) for share in shares.values()]
+        most = tf.argmax(tf.stack(over_mean, axis=2), axis=2)
+        reasons = tf.gather(words, most, batch_dims=2)
+        return tf.where(tf.reduce_any(present, axis=2), reasons, "popular")
 
     # --- the signatures ----------------------------------------------------------------------------------------------
 
@@ -177,6 +178,7 @@ class Servable(tf.Module):
         user_id: tf.Tensor,
         history_item_ids: tf.Tensor,
         history_events: tf.Tensor,
+        history_timestamps: tf.Tensor,
         timestamp: tf.Tensor,
         k: tf.Tensor,
         exclude_item_ids: tf.Tensor,
@@ -192,10 +194,13 @@ class Servable(tf.Module):
         """
         batch = tf.shape(user_id)[0]
         k, exploration = _rows(k, batch), _rows(exploration, batch)
-        query, seen = self.query(user_id, history_item_ids, history_events, timestamp)
+        query, seen = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
         kept = tf.ragged.boolean_mask(seen, _like(_rows(exclude_seen, batch), seen))
         unwanted = tf.RaggedTensor.from_tensor(self.item_index(_rows(exclude_item_ids, batch)))
-        scores = exclude(self._scores(query), tf.concat([kept, unwanted], axis=1))
+        left_out = tf.concat([kept, unwanted], axis=1)
+        is_out = exclude(tf.zeros([batch, self._item_ids.shape[0]]), left_out) == LOWEST
+        scores, features = self._now.scores_and_features(query, is_out)
+        scores = exclude(scores, left_out)
         drawn = tf.cond(
             tf.reduce_any(exploration > 0),
             lambda: gumbel(scores, exploration, _rows(seed, batch)),
@@ -218,7 +223,9 @@ class Servable(tf.Module):
         filled = answer[names.ITEM_IDS] != names.PADDING
         return {
             **answer,
-            names.REASONS: tf.where(filled, self._reasons(query, chosen), names.PADDING),
+            names.REASONS: tf.where(
+                filled, self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1)), names.PADDING
+            ),
             names.PROPENSITIES: tf.where(filled, propensities(scores, chosen, exploration), 0.0),
         }
 
@@ -236,37 +243,54 @@ class Servable(tf.Module):
         scores = tf.matmul(self._encoder(query), self._texts, transpose_b=True)
         users = _rows(user_id, batch)
         nothing = tf.fill([batch, 1], names.PADDING)
-        personal = self._scores(self.query(users, nothing, nothing, tf.zeros([batch], tf.int64))[0])
+        zero = tf.zeros([batch], tf.int64)
+        personal = self._now.channels.tower_scores(self.query(users, nothing, nothing, zero[:, tf.newaxis], zero)[0])
         mean, variance = tf.nn.moments(personal, axes=[1], keepdims=True)
         known = tf.cast(users != names.PADDING, tf.float32)[:, tf.newaxis]
         scores += known * _PERSONAL * (personal - mean) / tf.sqrt(tf.maximum(variance, 1e-12))
         return self._top(scores, _rows(k, batch))
 
     def score(
-        self, user_id: tf.Tensor, history_item_ids: tf.Tensor, item_ids: tf.Tensor, timestamp: tf.Tensor
+        self,
+        user_id: tf.Tensor,
+        history_item_ids: tf.Tensor,
+        history_events: tf.Tensor,
+        history_timestamps: tf.Tensor,
+        item_ids: tf.Tensor,
+        timestamp: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Scores of given items ([batch, n] string); NaN for what is no item of the catalogue."""
-        nothing = tf.fill(tf.shape(history_item_ids), names.PADDING)
-        query, _ = self.query(user_id, history_item_ids, nothing, timestamp)
-        index = self.item_index(item_ids)
-        vectors = tf.gather(self._vectors, tf.maximum(index, 0))
-        return {names.SCORES: tf.where(index >= 0, tf.einsum("bd,bnd->bn", query.vectors, vectors), np.nan)}
+        """Of given items ([batch, n] string): their scores, and for each event `EVENT_probability`, that the user turns
+        to the item by it within a window; NaN for what is no item of the catalogue."""
+        query, _ = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
+        index = self.item_index(_rows(item_ids, tf.shape(user_id)[0]))
+        scores, features = self._now.scores_and_features(query)
+        theirs = tf.maximum(index, 0)
+        probabilities = self._now.probabilities(tf.gather(features, theirs, batch_dims=1))
+        answer = {names.SCORES: tf.gather(scores, theirs, batch_dims=1)}
+        for i, event in enumerate(self._events):
+            answer[names.PROBABILITY.format(event=event)] = probabilities[:, :, i]
+        return {name: tf.where(index >= 0, values, np.float32("nan")) for name, values in answer.items()}
 
     def embed_query(
-        self, user_id: tf.Tensor, history_item_ids: tf.Tensor, timestamp: tf.Tensor
+        self,
+        user_id: tf.Tensor,
+        history_item_ids: tf.Tensor,
+        history_events: tf.Tensor,
+        history_timestamps: tf.Tensor,
+        timestamp: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """[batch, dimensions]: the dot product with `embed_item` is the score."""
-        nothing = tf.fill(tf.shape(history_item_ids), names.PADDING)
-        return {names.EMBEDDING: self.query(user_id, history_item_ids, nothing, timestamp)[0].vectors}
+        """[batch, dimensions]: the dot product with `embed_item` is the retrieval score of the towers."""
+        query, _ = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
+        return {names.EMBEDDING: query.vectors}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """[batch, dimensions]; zeros for what is no item of the catalogue."""
         index = self.item_index(item_id)
-        vectors = tf.gather(self._vectors, tf.maximum(index, 0))
+        vectors = tf.gather(self._now.channels.vectors, tf.maximum(index, 0))
         return {names.EMBEDDING: tf.where(index[:, tf.newaxis] >= 0, vectors, 0.0)}
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What TFMA's metrics need of serialized interaction examples ([batch] string).
+        """What TFMA's metrics need of serialized interaction examples ([batch] string), of the feed as of the cut.
 
         Returns:
           `ranks` [batch, most] int64: the full-catalogue rank of each target, items that the user had left out;
@@ -274,16 +298,23 @@ class Servable(tf.Module):
         """
         raw = tf.io.parse_example(examples, self._raw_spec)
         dense = {name: tf.sparse.to_dense(value) for name, value in raw.items()}
-        query = self._embed(
-            dense[names.USER_ID][:, 0],
-            self.item_index(dense[names.HISTORY_ITEM_IDS]),
-            self._index(dense[names.HISTORY_EVENTS], names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES),
+        query = self._then.channels.query(
+            self._index(dense[names.USER_ID][:, 0], names.USER_ID, names.USER_INDEX),
+            self.item_index(with_a_column(dense[names.HISTORY_ITEM_IDS], names.PADDING)),
+            self._index(
+                with_a_column(dense[names.HISTORY_EVENTS], names.PADDING),
+                names.HISTORY_EVENTS,
+                names.HISTORY_EVENT_INDICES,
+            ),
+            with_a_column(dense[names.HISTORY_TIMESTAMPS], 0),
             dense[names.TIMESTAMP][:, 0],
         )
         seen = tf.RaggedTensor.from_tensor(self.item_index(dense[names.SEEN_ITEM_IDS]))
         targets = dense[names.TARGET_ITEM_IDS]
+        is_out = exclude(tf.zeros([tf.shape(targets)[0], self._item_ids.shape[0]]), seen) == LOWEST
+        scores = self._then.scores(query, is_out)
         return {
-            names.RANKS: ranks(exclude(self._scores(query), seen), self.item_index(targets)),
+            names.RANKS: ranks(exclude(scores, seen), self.item_index(targets)),
             names.RELEVANT: tf.reduce_sum(tf.cast(targets != names.PADDING, tf.int64), axis=1),
         }
 

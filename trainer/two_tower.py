@@ -1,4 +1,4 @@
-"""The two-tower retrieval model: sampled softmax over in-batch negatives, with time-aware popularity as a prior."""
+"""The two-tower retrieval model: sampled softmax over mixed negatives, with time-aware popularity as a prior."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 
 from schema import names
 from trainer.data import Catalog
-from trainer.towers import CandidateTower, QueryTower
+from trainer.towers import CandidateTower, Coins, QueryTower
 
 
 class TwoTower(tfrs.Model):
@@ -18,38 +18,49 @@ class TwoTower(tfrs.Model):
     is learned. Both terms are one dot product: the query is extended by the one-hot snapshot times `w`, the item by its
     popularity at every snapshot. Anything that retrieves by dot products retrieves by this score.
 
-    Training minimises the sampled softmax over in-batch negatives with the logQ correction (Bengio and Senecal 2008;
-    Yi et al. 2019, doi 10.1145/3298689.3346996) and accidental hits removed.
+    Training minimises the sampled softmax over the batch's own targets mixed with uniform draws from the catalogue
+    (Yang et al. 2020, doi 10.1145/3366424.3386195), corrected by the probability of being drawn (logQ: Bengio and
+    Senecal 2008; Yi et al. 2019, doi 10.1145/3298689.3346996). A candidate is there once, however often it was drawn,
+    so there are no accidental hits; what a user has had is no negative. As many draws as items: the exact softmax.
 
     Args:
       catalog: the items.
+      train_counts: [items] int64, how often each is a target in training.
       users, events: sizes of the vocabularies.
       history_length: latest items that the query tower reads.
       dimensions: size of the towers' embeddings.
       temperature: of the softmax.
       dropout: see the towers.
+      negatives: items drawn in a step.
+      seed: of dropout and draws; that of the weights is Keras's.
+      text: whether the candidate tower reads texts.
     """
 
     def __init__(
         self,
         catalog: Catalog,
+        train_counts: np.ndarray,
         users: int,
         events: int,
         history_length: int,
         dimensions: int,
         temperature: float,
         dropout: float,
+        negatives: int,
+        seed: int,
+        text: bool = True,
     ):
         super().__init__(name="two_tower")
-        self.candidate_tower = CandidateTower(catalog, dimensions, dropout)
-        self.query_tower = QueryTower(users, events, history_length, dimensions, dropout)
+        self._coins = Coins(seed)
+        self._items, self._negatives = len(catalog), negatives
+        self.candidate_tower = CandidateTower(catalog, train_counts > 0, dimensions, dropout, self._coins, text)
+        self.query_tower = QueryTower(users, events, history_length, dimensions, dropout, self._coins)
         self.snapshots = tf.Variable(catalog.snapshots, trainable=False, name="snapshots")
-        self.popularity = tf.Variable(catalog.popularity, trainable=False, name="popularity")
-        probability = np.maximum(catalog.train_counts, 1) / max(catalog.train_counts.sum(), 1)
+        self.popularity = tf.Variable(catalog.popularity[:, 0], trainable=False, name="popularity")
+        probability = np.maximum(train_counts, 1) / max(train_counts.sum(), 1)
         self._probability = tf.Variable(probability.astype(np.float32), trainable=False, name="sampling_probability")
         self._temperature = temperature
         self._popularity_weight = self.add_weight("popularity_weight", [], initializer="ones")
-        self._task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
 
     def embed_queries(
         self,
@@ -57,40 +68,75 @@ class TwoTower(tfrs.Model):
         history: tf.Tensor,
         present: tf.Tensor,
         events: tf.Tensor,
-        timestamps: tf.Tensor,
+        times: tf.Tensor,
+        moments: tf.Tensor,
         training: bool = False,
-    ) -> tf.Tensor:
-        """Queries to [batch, dimensions + snapshots] float32. See `QueryTower.call`; `timestamps` is [batch] int64,
-        seconds since 1970 UTC, and a moment after the last snapshot is now."""
-        query = self.query_tower(users, history, present, events, training=training) / self._temperature
-        slot = tf.searchsorted(self.snapshots, timestamps, side="right") - 1
-        moment = tf.one_hot(tf.maximum(slot, 0), tf.shape(self.snapshots)[0])
-        return tf.concat([query, self._popularity_weight * moment], axis=1)
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Queries to [batch, dimensions + snapshots] float32, and the attention to their history. See
+        `QueryTower.call`; `times` is [batch, length] int64 and `moments` [batch] int64, seconds since 1970 UTC; a
+        moment after the last snapshot is now."""
+        ages = tf.cast(moments[:, tf.newaxis] - times, tf.float32)
+        query, attention = self.query_tower(users, history, present, events, ages, moments, training=training)
+        moment = tf.one_hot(self.slots(moments), tf.shape(self.snapshots)[0])
+        return tf.concat([query / self._temperature, self._popularity_weight * moment], axis=1), attention
+
+    def slots(self, moments: tf.Tensor) -> tf.Tensor:
+        """The last snapshot at or before each moment, [batch] int32; the first where there is none."""
+        return tf.maximum(tf.searchsorted(self.snapshots, moments, side="right") - 1, 0)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The batch's loss; `inputs` as `training_dataset` yields them."""
-        history, targets = inputs[names.HISTORY_ITEMS], inputs[names.TARGET_ITEMS]
-        present = history >= 0
-        # Each distinct item of the batch goes through the candidate tower once, whether it is a target or a memory.
-        distinct, positions = tf.unique(tf.concat([targets, tf.reshape(tf.maximum(history, 0), [-1])], axis=0))
-        embedded = self.candidate_tower(distinct, training=training)
-        target_positions = positions[: tf.shape(targets)[0]]
-        history_positions = tf.reshape(positions[tf.shape(targets)[0] :], tf.shape(history))
-        queries = self.embed_queries(
+        history, targets, weights = inputs[names.HISTORY_ITEMS], inputs[names.TARGET_ITEMS], inputs[names.WEIGHT]
+        candidates, embedded, places = self._candidates(targets, history, training)
+        queries, _ = self.embed_queries(
             inputs[names.USER_INDEX],
-            tf.gather(embedded, history_positions),
-            present,
+            tf.gather(embedded, tf.gather(places, tf.maximum(history, 0))),
+            history >= 0,
             inputs[names.HISTORY_EVENT_INDICES],
+            inputs[names.HISTORY_TIMESTAMPS],
             inputs[names.TIMESTAMP],
             training=training,
         )
-        candidates = tf.concat([tf.gather(embedded, target_positions), tf.gather(self.popularity, targets)], axis=1)
-        loss = self._task(
-            queries,
-            candidates,
-            sample_weight=inputs[names.WEIGHT],
-            candidate_sampling_probability=tf.gather(self._probability, targets),
-            candidate_ids=targets,
-            compute_metrics=False,
+        count = tf.shape(candidates)[0]
+        vectors = tf.concat([embedded[:count], tf.gather(self.popularity, candidates)], axis=1)
+        logits = tf.matmul(queries, vectors, transpose_b=True) - self._log_q(candidates, tf.shape(targets)[0])
+        labels = tf.gather(places, targets)
+        known = tf.gather(places, tf.maximum(history, 0))
+        is_negative = (history < 0) | (known == labels[:, tf.newaxis])  # no place, or the target's own
+        logits = _mask(logits, tf.where(is_negative, tf.int64.max, known))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        if training:
+            self._coins.step.assign_add(1)
+        return tf.reduce_sum(weights * losses) / tf.maximum(tf.reduce_sum(weights), 1e-6)
+
+    def _candidates(self, targets: tf.Tensor, history: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
+        """(candidates [n], embeddings that begin with theirs, item -> row of its embedding). Each distinct item of the
+        batch goes through the candidate tower once, whether it is a target, a draw or a memory."""
+        everything = tf.range(self._items, dtype=tf.int64)
+        if self._negatives >= self._items:
+            return everything, self.candidate_tower(everything, training=training), everything
+        seed = tf.stack([tf.constant(self._coins._seed * 1009 + 3, tf.int64), self._coins.step])
+        drawn = tf.random.stateless_uniform([self._negatives], seed, maxval=self._items, dtype=tf.int64)
+        candidates, _ = tf.unique(tf.concat([targets, drawn], axis=0))
+        distinct, _ = tf.unique(tf.concat([candidates, tf.reshape(tf.maximum(history, 0), [-1])], axis=0))
+        rows = tf.range(tf.size(distinct), dtype=tf.int64)
+        places = tf.tensor_scatter_nd_update(tf.fill([self._items], tf.int64.max), distinct[:, tf.newaxis], rows)
+        return candidates, self.candidate_tower(distinct, training=training), places
+
+    def _log_q(self, candidates: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """log of the probability that a candidate is among a step's candidates."""
+        if self._negatives >= self._items:
+            return tf.zeros_like(candidates, tf.float32)
+        no_target = tf.math.log1p(-tf.minimum(tf.gather(self._probability, candidates), 0.99)) * tf.cast(
+            batch, tf.float32
         )
-        return loss / tf.maximum(tf.reduce_sum(inputs[names.WEIGHT]), 1e-6)
+        no_draw = self._negatives * np.log1p(-1 / self._items)
+        return tf.math.log(-tf.math.expm1(no_target + no_draw))
+
+
+def _mask(logits: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """Logits ([batch, n]) with each row's `places` ([batch, length], those outside 0..n-1 ignored) at the lowest."""
+    rows = tf.broadcast_to(tf.range(tf.shape(places)[0], dtype=places.dtype)[:, tf.newaxis], tf.shape(places))
+    inside = (places >= 0) & (places < tf.cast(tf.shape(logits)[1], places.dtype))
+    cells = tf.stack([tf.boolean_mask(rows, inside), tf.boolean_mask(places, inside)], axis=1)
+    return tf.tensor_scatter_nd_update(logits, cells, tf.fill([tf.shape(cells)[0]], -1e9))

@@ -25,7 +25,8 @@ SPLIT = {
     "eval_share": 0.3,
     "leave_last": 1,
     "snapshots": 3,
-    "half_life_days": 1.0,
+    "half_lives_days": [1.0, 2.0],
+    "windows": 1,
     "history_length": 5,
     "session_minutes": 30,
     "max_user_events": 100,
@@ -151,14 +152,29 @@ def test_the_catalogue_has_every_item_once_with_its_features(made):
 
 def test_popularity_is_taken_before_each_snapshot(made):
     (timeline,) = made[names.TIMELINE_SPLIT]
-    assert timeline[names.SNAPSHOT_TIMESTAMPS] == [0, 40 * HOUR, 41 * HOUR]
+    assert timeline[names.SNAPSHOT_TIMESTAMPS] == [0, 39 * HOUR, 40 * HOUR, 41 * HOUR]
     assert timeline[names.KNOWN_EVENTS] == [b"view"]
     rows = {r[names.ITEM_ID][0]: r[names.POPULARITY] for r in made[names.CATALOG_SPLIT]}
-    day = 24.0
-    at_cut = 0.5 ** (40 / day) + 0.5 ** (30 / day)
-    assert rows[b"a"] == pytest.approx([0, math.log1p(at_cut), math.log1p(at_cut * 0.5 ** (1 / day))])
-    assert rows[b"c"] == pytest.approx([0, 0, math.log1p(0.5 ** (1 / day))])
-    assert rows[b"never met"] == [0, 0, 0]
+
+    def decayed(now, half_life, *hours):
+        return math.log1p(sum(0.5 ** ((now - hour) / 24 / half_life) for hour in hours))
+
+    for i, half_life in enumerate((1, 2)):
+        at = slice(4 * i, 4 * i + 4)
+        assert rows[b"a"][at] == pytest.approx([0, *(decayed(now, half_life, 0, 10) for now in (39, 40, 41))])
+        assert rows[b"c"][at] == pytest.approx([0, 0, 0, decayed(41, half_life, 40)])
+    assert rows[b"never met"] == [0] * 8
+
+
+def test_windows_have_their_targets_with_events(made):
+    windows = {(r[names.WINDOW][0], r[names.USER_ID][0]): r for r in made[names.WINDOWS_SPLIT]}
+    assert set(windows) == {(1, b"u"), (1, b"v"), (2, b"u"), (2, b"v")}
+    assert windows[2, b"v"][names.TARGET_ITEM_IDS] == [b"c"]
+    assert windows[2, b"v"][names.TARGET_EVENTS] == [b"view"]
+    assert names.TARGET_ITEM_IDS not in windows[1, b"v"]  # nobody had anything new in that hour
+    assert windows[1, b"v"][names.SEEN_ITEM_IDS] == [b"a", b"b"]
+    (late,) = made[names.LATE_SPLIT]
+    assert (late[names.TARGET_ITEM_IDS], late[names.WINDOW]) == ([b"c"], [2])
 
 
 def in_order(made):

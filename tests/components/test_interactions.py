@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.example_maker import USER_SPLITS
 from components.interactions import Event, Timeline, UserExamples, plan_timeline, popularity, snapshot_slot
 from schema import names
 
@@ -42,13 +43,13 @@ def test_popularity_decays_and_never_counts_what_comes_later():
 
 
 def split(**changes):
-    hand = {"by": "time", "eval_share": 0.3, "leave_last": 1, "history_length": 2, "session_minutes": 5 / 60}
-    return {**hand, **changes}
+    hand = {"by": "time", "eval_share": 0.3, "leave_last": 1, "windows": 0, "history_length": 2}
+    return {**hand, "session_minutes": 5 / 60, **changes}
 
 
 def made_of(user_id, log, timeline, **changes):
     """Split -> examples."""
-    made = {names.TRAIN_SPLIT: [], names.EVAL_SPLIT: [], names.USERS_SPLIT: []}
+    made = {name: [] for name in USER_SPLITS}
     for name, example in UserExamples(timeline, WEIGHTS, split(**changes))(user_id, log):
         made[name].append(example)
     return made
@@ -75,11 +76,63 @@ def test_examples_of_one_user_worked_out_by_hand():
     ]
     assert [k.timestamp for k in train[2].latest] == [20, 20]
     assert [train[2].session - k.session for k in train[2].latest] == [1, 1]  # ten seconds are a pause here
+    (late,) = made[names.LATE_SPLIT]
+    assert (late.now, late.targets, late.history, late.weight, late.window) == (70, (b"d",), [b"a", b"c"], 4.0, 1)
     (held_out,) = made[names.EVAL_SPLIT]
     assert (held_out.now, held_out.targets, held_out.history) == (50, [b"d"], [b"c", b"b"])
+    (window,) = made[names.WINDOWS_SPLIT]
+    assert (window.now, window.targets, window.target_events, window.window) == (50, [b"d"], [b"purchase"], 1)
     assert (held_out.seen, held_out.activity) == ([b"a", b"b", b"c"], b"light")
     (user,) = made[names.USERS_SPLIT]
     assert (user.history, user.seen) == ([b"d", b"a"], [b"a", b"b", b"c", b"d"])
+
+
+def test_windows_before_the_cut_are_predicted_as_the_held_out_time_is():
+    timeline = Timeline(cut=50, end=100, snapshots=(15, 25, 50, 100), windows=(15, 25))
+    made = made_of(b"u", LOG, timeline, windows=3)
+    told = [(w.window, w.now, w.targets, w.target_events, w.history, w.seen) for w in made[names.WINDOWS_SPLIT]]
+    # Of three windows the log is long enough for the last two: the first begins where the second does, and is empty.
+    assert told == [
+        (2, 15, [b"b"], [b"view"], [b"a"], [b"a"]),
+        (3, 25, [b"c"], [b"view"], [b"b", b"a"], [b"a", b"b"]),
+        (4, 50, [b"d"], [b"purchase"], [b"c", b"b"], [b"a", b"b", b"c"]),
+    ]
+    assert [e.window for e in made[names.TRAIN_SPLIT]] == [0, 2, 3]
+    assert [e.window for e in made[names.LATE_SPLIT]] == [4]
+
+
+def test_leave_last_has_windows_of_each_user_s_own():
+    log = [Event(t, bytes([97 + t]), b"view") for t in range(7)]
+    made = made_of(b"u", log, TIMELINE, by="leave_last", leave_last=2, windows=2)
+    assert [(w.window, w.now, w.targets) for w in made[names.WINDOWS_SPLIT]] == [
+        (1, 1, [b"b", b"c"]),
+        (2, 3, [b"d", b"e"]),
+        (3, 5, [b"f", b"g"]),
+    ]
+    (held_out,) = made[names.EVAL_SPLIT]
+    assert held_out.targets == [b"f", b"g"]
+    assert [(e.targets, e.window) for e in made[names.TRAIN_SPLIT]] == [
+        ((item,), window) for item, window in zip((b"a", b"b", b"c", b"d", b"e"), (0, 1, 1, 2, 2), strict=True)
+    ]
+
+
+def test_a_basket_shares_its_weight_by_the_root_of_its_size():
+    log = [Event(1, item, b"view") for item in (b"a", b"b", b"c", b"d")]
+    assert [e.weight for e in made_of(b"u", log, TIMELINE)[names.TRAIN_SPLIT]] == [0.5] * 4
+
+
+def test_what_is_held_out_weighs_nothing_before_the_cut():
+    log = [Event(10, b"a", b"view"), Event(60, b"a", b"purchase")]
+    assert [e.weight for e in made_of(b"u", log, TIMELINE)[names.TRAIN_SPLIT]] == [1.0]
+
+
+def test_windows_are_as_long_as_the_held_out_time_and_leave_half_the_log_before_them():
+    hours = dict.fromkeys(range(100), 1)
+    timeline = plan_timeline(hours, eval_share=0.1, snapshots=2, windows=6)
+    assert timeline.cut == 90 * HOUR
+    assert timeline.windows == (50 * HOUR, 60 * HOUR, 70 * HOUR, 80 * HOUR)  # of six, four fit
+    assert timeline.snapshots == (*timeline.windows, 90 * HOUR, 100 * HOUR)
+    assert plan_timeline(hours, 0.1, 2, windows=2).windows == (70 * HOUR, 80 * HOUR)
 
 
 def test_sessions_end_with_a_pause_and_hold_an_event_once():
@@ -117,11 +170,13 @@ def test_by_user_some_users_never_train():
     st.integers(1, 5),
     st.sampled_from(["time", "leave_last", "user"]),
     st.integers(1, 3),
+    st.integers(0, 3),
     st.floats(0, 0.2),
 )
-def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_length, by, last, minutes):
-    timeline = Timeline(cut=cut, end=101, snapshots=(cut, 101))
+def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_length, by, last, windows, minutes):
+    timeline = Timeline(cut=cut, end=101, snapshots=(cut, 101), windows=(cut // 2,) if cut > 1 and windows else ())
     changes = {"by": by, "leave_last": last, "history_length": history_length, "session_minutes": minutes}
+    changes["windows"] = windows
     made = made_of(b"u", log, timeline, **changes)
     for name, examples in made.items():
         for e in examples:
@@ -143,6 +198,12 @@ def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_le
     if held_out:
         assert all(e.now < held_out[0].now for e in train)
         assert not {e.targets[0] for e in train} & set(held_out[0].targets)
+    # Each first event on an item is in one of the training splits, and never before a window that predicts it.
+    firsts = [(e.now, e.targets[0]) for e in (*train, *made[names.LATE_SPLIT])]
+    assert len(firsts) == len({item for _, item in firsts}) == len({known.item for known in log})
+    begun = {e.targets[0]: e.window for e in (*train, *made[names.LATE_SPLIT])}
+    for window in made[names.WINDOWS_SPLIT]:
+        assert all(begun[item] == window.window for item in window.targets)
 
 
 @given(st.lists(events, min_size=1, max_size=30), st.randoms())

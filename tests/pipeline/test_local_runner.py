@@ -159,7 +159,7 @@ def test_a_model_below_the_floor_or_worse_than_the_last_pushed_is_not_pushed(sho
     workspace = tmp_path / "w"
     shutil.copytree(shop.workspace, workspace, ignore=shutil.ignore_patterns(".lock"))
     before = served_files(workspace)
-    untrained = ("model.learning_rate=1.0e-7", "model.epochs=1")
+    untrained = tuple(f"{s}.{key}" for s in ("model", "ranking") for key in ("learning_rate=1.0e-7", "epochs=1"))
     outcome = run(shop.behaviors.parent, workspace, "evaluation.min_recall=0.99", *untrained)
     assert outcome.pushed is None
     reasons = [r for r in outcome.refusals if "recall_at_20 of all users" in r]

@@ -34,9 +34,9 @@ def strings(*values):
     return np.array(values, object)
 
 
-def padded(lists):
+def padded(lists, padding=b"", dtype=object):
     width = max(1, *(len(values) for values in lists))
-    return np.array([[*values, *[b""] * (width - len(values))] for values in lists], object)
+    return np.array([[*values, *[padding] * (width - len(values))] for values in lists], dtype)
 
 
 def ask(model, length, user_ids, **more):
@@ -69,6 +69,7 @@ def test_offline_metrics_equal_numpy_over_the_recommended_lists(shop, model, hel
         **{
             names.HISTORY_ITEM_IDS: padded([row.get(names.HISTORY_ITEM_IDS, []) for row in rows]),
             names.HISTORY_EVENTS: padded([row.get(names.HISTORY_EVENTS, []) for row in rows]),
+            names.HISTORY_TIMESTAMPS: padded([row.get(names.HISTORY_TIMESTAMPS, []) for row in rows], 0, np.int64),
             names.EXCLUDE_ITEM_IDS: padded([row.get(names.SEEN_ITEM_IDS, []) for row in rows]),
             names.EXCLUDE_SEEN: np.array([False]),
             names.TIMESTAMP: np.array([rows[0][names.TIMESTAMP][0]], np.int64),
@@ -100,16 +101,15 @@ def test_offline_metrics_equal_numpy_over_the_recommended_lists(shop, model, hel
     assert compared > 100
 
 
-def test_ranks_of_newcomers_equal_numpy_over_the_embeddings(model, held_out, catalog_ids):
+def test_ranks_of_newcomers_equal_numpy_over_the_scores(model, held_out, catalog_ids):
     """Users without a history before the cut: what the model has stored of them since must not be used."""
     found = model(names.EVALUATE, {names.EXAMPLES: strings(*held_out)})
-    items = model(names.EMBED_ITEM, {names.ITEM_ID: strings(*catalog_ids)})[names.EMBEDDING]
     compared = 0
     for i, row in enumerate(map(decode_example, held_out)):
         if names.HISTORY_ITEM_IDS in row:
             continue
         nobody = {names.USER_ID: strings(b"nobody"), names.TIMESTAMP: np.array(row[names.TIMESTAMP], np.int64)}
-        scores = items @ model(names.EMBED_QUERY, nobody)[names.EMBEDDING][0]
+        scores = model(names.SCORE, {**nobody, names.ITEM_IDS: strings([*catalog_ids])})[names.SCORES][0]
         targets = row[names.TARGET_ITEM_IDS]
         # Scores that differ by rounding alone may change places.
         lowest, highest = (
@@ -123,12 +123,19 @@ def test_ranks_of_newcomers_equal_numpy_over_the_embeddings(model, held_out, cat
     assert compared
 
 
-def test_score_is_the_dot_product_of_the_embeddings(model, catalog_ids):
-    some = catalog_ids[:7]
-    query = model(names.EMBED_QUERY, {names.USER_ID: strings(b"U000003")})[names.EMBEDDING]
-    items = model(names.EMBED_ITEM, {names.ITEM_ID: strings(*some)})[names.EMBEDDING]
-    scores = model(names.SCORE, {names.USER_ID: strings(b"U000003"), names.ITEM_IDS: strings(some)})[names.SCORES]
-    assert scores == pytest.approx(query @ items.T, abs=1e-4)
+def test_examples_of_newcomers_alone_are_evaluated(model, held_out):
+    newcomers = [record for record in held_out if names.HISTORY_ITEM_IDS not in decode_example(record)]
+    found = model(names.EVALUATE, {names.EXAMPLES: strings(*newcomers)})
+    assert (found[names.RANKS][:, 0] > 0).all()
+
+
+def test_probabilities_are_of_the_log_s_events(model, catalog_ids):
+    answer = model(names.SCORE, {names.USER_ID: strings(b"U000003"), names.ITEM_IDS: strings([*catalog_ids, b"none"])})
+    events = {name.removesuffix("_probability") for name in answer} - {names.SCORES}
+    assert events == {"view", "click", "cart", "purchase", "rating", "comment"}
+    views, purchases = (answer[names.PROBABILITY.format(event=event)][0] for event in ("view", "purchase"))
+    assert ((views[:-1] > 0) & (views[:-1] < 1)).all() and np.isnan(views[-1])
+    assert views[:-1].mean() > purchases[:-1].mean()
 
 
 def test_recommend_is_the_full_catalogue_by_score_without_what_the_user_had(model, catalog_ids):
@@ -153,7 +160,9 @@ def test_a_history_in_the_request_replaces_the_stored_one_and_is_left_out(model,
     assert not (stored[names.ITEM_IDS] == given[names.ITEM_IDS]).all()
     assert not {catalog_ids[0], catalog_ids[16]} & set(given[names.ITEM_IDS][0])
     newcomer = ask(model, 10, [b"nobody"], **history)
-    assert all(reason.startswith(b"history:P") for reason in newcomer[names.REASONS][0])
+    memories = {kind + item for kind in (b"history:", b"text:") for item in (catalog_ids[0], catalog_ids[16])}
+    assert set(newcomer[names.REASONS][0]) <= {b"popular", b"users", *memories}
+    assert set(newcomer[names.REASONS][0]) & memories
 
 
 def test_a_user_that_nobody_knows_gets_a_list_for_reasons_of_popularity(model):

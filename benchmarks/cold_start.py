@@ -1,0 +1,172 @@
+"""New items and new users on Online Retail: homefeed beside the peers that can answer for them, in one run.
+
+    python -m benchmarks.cold_start --archive online-retail.zip
+
+The cut is that of `benchmarks/recommenders.py`. New items are in the catalogue and have no event before it: of what
+users with a history bought of them after it, how much is among the first 100 of all items? Peers that can rank an item
+that nobody has had compare texts. New users have no event before the cut: their first 1, 3 and 5 items are the history
+of a request, what they bought later is relevant.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from benchmarks.recommenders import ease, item_knn, popularity
+from benchmarks.splits import DATASETS, Log, measure, write_tables
+from schema import names
+from schema.saved_model import ServableModel
+
+_HISTORIES = (1, 3, 5)
+_NEW_ITEMS_K = 100
+_PART = 64  # users that are asked at once
+Rank = Callable[[list[list[int]], int], np.ndarray]  # (histories, oldest first; k) to [users, k] items
+
+
+def by_matrix(weights: np.ndarray) -> Rank:
+    """Lists by the sum of the history's rows."""
+
+    def rank(histories: list[list[int]], k: int) -> np.ndarray:
+        scores = np.stack([weights[history].sum(axis=0) for history in histories])
+        for row, history in zip(scores, histories, strict=True):
+            row[history] = -np.inf
+        return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+    return rank
+
+
+def item_weights(log: Log, make: Callable[..., Callable[[np.ndarray], np.ndarray]], **settings: float) -> np.ndarray:
+    """[items, items]: an item-based peer's own weights, asked for by users who have had one item each."""
+    items = len(log.item_names)
+    ones = Log(
+        np.concatenate([log.users, len(log.user_names) + np.arange(items)]),
+        np.concatenate([log.items, np.arange(items)]),
+        np.concatenate([log.timestamps, np.full(items, log.timestamps[-1])]),
+        [*log.user_names, *(f"only {name}" for name in log.item_names)],
+        log.item_names,
+    )
+    return make(ones, **settings)(len(log.user_names) + np.arange(items))
+
+
+def texts(log: Log, catalog: dict[str, dict[str, str]]) -> np.ndarray:
+    """[items, items] cosines of the titles' TF-IDF."""
+    vectors = TfidfVectorizer().fit_transform([catalog[name]["title"] for name in log.item_names])
+    return (vectors @ vectors.T).toarray()
+
+
+def homefeed(model: ServableModel, log: Log, moments: list[int], user_ids: list[str] | None = None) -> Rank:
+    """Lists that the exported model gives: of users that it knows, or of somebody with the request's history."""
+    index = {name.encode(): i for i, name in enumerate(log.item_names)}
+
+    def rank(histories: list[list[int]], k: int) -> np.ndarray:
+        lists = []
+        for start in range(0, len(histories), _PART):
+            part = slice(start, start + _PART)
+            asked: dict[str, np.ndarray] = {names.K: np.array([k], np.int32)}
+            if user_ids is not None:
+                asked[names.USER_ID] = np.array([user.encode() for user in user_ids[part]], object)
+            else:
+                newest = [[log.item_names[i].encode() for i in reversed(h)] for h in histories[part]]
+                asked[names.USER_ID] = np.array([b""] * len(newest), object)
+                asked[names.HISTORY_ITEM_IDS] = np.array(newest, object)
+                asked[names.TIMESTAMP] = np.array(moments[part], np.int64)
+            found = model(names.RECOMMEND, asked)[names.ITEM_IDS]
+            lists += [[index.get(item, -1) for item in row] for row in found]
+        return np.array(lists)
+
+    return rank
+
+
+def trained(log: Log, catalog: dict[str, dict[str, str]], folder: Path, settings: tuple[str, ...]) -> ServableModel:
+    """`homefeed run` on the log; the pushed model."""
+    data, workspace = folder / "data", folder / "workspace"
+    write_tables(log, catalog, data)
+    changes = [part for setting in settings for part in ("--set", setting)]
+    tables = ["--behaviors", str(data / names.BEHAVIORS), "--catalog", str(data / names.CATALOG)]
+    command = [sys.executable, "-m", "pipeline.cli", "run", *tables, "--workspace", str(workspace), *changes]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    versions = (workspace / "serving" / names.MODEL_NAME).iterdir()
+    return ServableModel(str(max(versions, key=lambda version: int(version.name))))
+
+
+def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[int], int]]:
+    """(first n items, items bought later, moment after the n-th) of each user who is not in `before`."""
+    known = set(before.users.tolist())
+    firsts: dict[int, dict[int, int]] = {}
+    for user, item, moment in zip(log.users.tolist(), log.items.tolist(), log.timestamps.tolist(), strict=True):
+        if user not in known:
+            firsts.setdefault(user, {}).setdefault(item, moment)
+    for items in firsts.values():
+        history = list(items)[:n]
+        if len(items) > n:
+            yield history, set(items) - set(history), items[history[-1]] + 1
+
+
+@click.command()
+@click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The Online Retail zip.")
+@click.option("--set", "settings", multiple=True, help="Passed on to `homefeed run`.")
+def main(archive: Path, settings: tuple[str, ...]) -> None:
+    """Prints both tables."""
+    read, protocol, own = DATASETS["online-retail"]
+    log, catalog = read(archive)
+    before, relevant = protocol.part(log)
+    fresh = set(range(len(log.item_names))) - set(before.items.tolist())
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        full = trained(before, catalog, Path(first), (*own, *settings))
+        blind = trained(
+            before, catalog, Path(second), (*own, *settings, "model.text=false", "ranking.channels.text=false")
+        )
+
+        users = [user for user, items in relevant.items() if items & fresh]
+        only_new = {i: relevant[user] & fresh for i, user in enumerate(users)}
+        matrix = before.matrix()
+        histories = [matrix[user].indices.tolist() for user in users]
+        user_ids = [log.user_names[user] for user in users]
+        similar = texts(log, catalog)
+        table = Table(
+            "method", f"Recall@{_NEW_ITEMS_K}", title=f"New items: {len(fresh)}, bought by {len(users)} users"
+        )
+        rankers = {
+            "TF-IDF of titles": by_matrix(similar),
+            "homefeed without text": homefeed(blind, log, [], user_ids),
+            "homefeed": homefeed(full, log, [], user_ids),
+        }
+        for name, rank in rankers.items():
+            lists = dict(enumerate(rank(histories, _NEW_ITEMS_K)))
+            table.add_row(name, f"{measure(lists, only_new, _NEW_ITEMS_K)[0]:.4f}")
+        Console().print(table)
+
+        peers = {
+            "popularity": np.tile(popularity(before)(np.zeros(1, int)), (len(log.item_names), 1)),
+            "recent popularity": np.tile(popularity(before, 0.05)(np.zeros(1, int)), (len(log.item_names), 1)),
+            "item-kNN": item_weights(before, item_knn, neighbours=200, shrink=20.0),
+            "EASE^R": item_weights(before, ease, regularisation=300.0),
+            "TF-IDF of titles": similar,
+        }
+        columns = [f"{n} items" for n in _HISTORIES]
+        table = Table("method", *columns, title=f"New users: Recall@{protocol.k} / NDCG@{protocol.k} by history")
+        cells: dict[str, list[str]] = {}
+        for n in _HISTORIES:
+            asked = list(new_users(log, before, n))
+            histories = [history for history, _, _ in asked]
+            later = {i: items for i, (_, items, _) in enumerate(asked)}
+            ranks = {name: by_matrix(weights) for name, weights in peers.items()}
+            ranks["homefeed"] = homefeed(full, log, [moment for _, _, moment in asked])
+            for name, rank in ranks.items():
+                recall, ndcg = measure(dict(enumerate(rank(histories, protocol.k))), later, protocol.k)
+                cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
+        for name, row in cells.items():
+            table.add_row(name, *row)
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

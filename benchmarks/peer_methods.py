@@ -1,0 +1,124 @@
+"""Peers that have their own environment: `implicit` (iALS, BPR) and RecTools' SASRec, on CPU.
+
+    .venv-peers/bin/python benchmarks/peer_methods.py METHOD SETTINGS LOG USERS K OUT
+
+Reads a log as `benchmarks.splits.save` writes it, trains, and writes the best K unseen items of each user of USERS (an
+.npy of indices) as [users, K] indices.
+"""
+
+import json
+import sys
+
+import numpy as np
+import scipy.sparse as sp
+
+
+def _matrix(log: dict[str, np.ndarray]) -> sp.csr_matrix:
+    shape = tuple(log["sizes"])
+    matrix = sp.csr_matrix((np.ones(len(log["users"]), np.float32), (log["users"], log["items"])), shape)
+    matrix.data[:] = 1
+    return matrix
+
+
+def ials(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+    """Hu, Koren and Volinsky 2008."""
+    from implicit.als import AlternatingLeastSquares
+
+    model = AlternatingLeastSquares(
+        factors=int(settings["factors"]),
+        regularization=settings["regularization"],
+        alpha=settings["alpha"],
+        iterations=15,
+        random_state=1,
+    )
+    matrix = _matrix(log)
+    model.fit(matrix, show_progress=False)
+    return model.recommend(users, matrix[users], N=k, filter_already_liked_items=True)[0]
+
+
+def bpr(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+    """Rendle et al. 2009."""
+    from implicit.bpr import BayesianPersonalizedRanking
+
+    model = BayesianPersonalizedRanking(
+        factors=int(settings["factors"]),
+        learning_rate=settings["learning_rate"],
+        regularization=settings["regularization"],
+        iterations=int(settings["iterations"]),
+        random_state=1,
+    )
+    matrix = _matrix(log)
+    model.fit(matrix, show_progress=False)
+    return model.recommend(users, matrix[users], N=k, filter_already_liked_items=True)[0]
+
+
+def sasrec(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+    """Kang and McAuley 2018, with softmax cross-entropy."""
+    import logging
+    import warnings
+
+    import pandas as pd
+    import torch
+    from pytorch_lightning import Trainer, seed_everything
+    from rectools import Columns
+    from rectools.dataset import Dataset
+    from rectools.models import SASRecModel
+
+    warnings.simplefilter("ignore")
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    seed_everything(1, verbose=False)
+    torch.set_num_threads(2)
+    rows = pd.DataFrame(
+        {
+            Columns.User: log["users"],
+            Columns.Item: log["items"],
+            Columns.Datetime: pd.to_datetime(log["timestamps"], unit="s"),
+            Columns.Weight: 1.0,
+        }
+    )
+    # An item counts at its first event, as it does for every other method.
+    rows = rows.drop_duplicates([Columns.User, Columns.Item])
+    dataset = Dataset.construct(rows)
+    model = SASRecModel(
+        n_factors=int(settings["factors"]),
+        n_blocks=int(settings["blocks"]),
+        n_heads=2,
+        dropout_rate=settings["dropout"],
+        session_max_len=50,
+        loss="softmax",
+        lr=0.001,
+        batch_size=128,
+        epochs=int(settings["epochs"]),
+        train_min_user_interactions=2,
+        get_trainer_func=lambda: Trainer(
+            max_epochs=int(settings["epochs"]),
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ),
+    )
+    model.fit(dataset)
+    found = model.recommend(users=users, dataset=dataset, k=k, filter_viewed=True, on_unsupported_targets="ignore")
+    lists = np.full((len(users), k), -1)
+    place = {user: i for i, user in enumerate(users.tolist())}
+    for user, item, rank in found[[Columns.User, Columns.Item, Columns.Rank]].itertuples(index=False):
+        lists[place[user], rank - 1] = item
+    return lists
+
+
+METHODS = {"ials": ials, "bpr": bpr, "sasrec": sasrec}
+
+
+def main() -> None:
+    """Runs one method."""
+    method, settings, log_file, users_file, k, out = sys.argv[1:]
+    with np.load(log_file) as log:
+        lists = METHODS[method](dict(log), np.load(users_file), int(k), json.loads(settings))
+    np.save(out, lists)
+
+
+if __name__ == "__main__":
+    main()

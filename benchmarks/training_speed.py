@@ -1,0 +1,130 @@
+"""Examples per second of training on this machine: homefeed's towers beside the plain TFRS model with the same sizes.
+
+    python -m benchmarks.training_speed --archive online-retail.zip
+
+Both read the same training examples. The plain model is that of TFRS's tutorials (a user embedding, in-batch softmax)
+with an item tower that reads titles as the deep-retrieval tutorial's does, through the same BERT, whose weights stay as
+they are in both. homefeed's reads each text once before training, and its softmax is over the whole catalogue.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tensorflow_transform as tft
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.splits import DATASETS, write_tables
+from pipeline.config import load_config
+from schema import names
+from trainer.data import read_catalog, read_pairs, training_batches
+from trainer.preprocessing import EVENT_VOCABULARY, USER_VOCABULARY
+from trainer.text_encoder import TextEncoder, resolve_encoder
+from trainer.two_tower import TwoTower
+
+
+class PlainTowers(tfrs.Model):
+    """User ids and titles, each to an embedding.
+
+    Args:
+      users: number of user ids.
+      dimensions: of the embeddings.
+      titles: [items] titles.
+      encoder: reads them.
+    """
+
+    def __init__(self, users: int, dimensions: int, titles: list[str], encoder: TextEncoder):
+        super().__init__()
+        self.users = tf.keras.layers.Embedding(users + 1, dimensions)
+        self.titles, self.encoder = tf.constant(titles), encoder
+        self.items = tf.keras.Sequential(
+            [tf.keras.layers.Dense(2 * dimensions, activation="gelu"), tf.keras.layers.Dense(dimensions)]
+        )
+        self.task = tfrs.tasks.Retrieval()
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        texts = self.encoder(tf.gather(self.titles, inputs[names.TARGET_ITEMS]))
+        return self.task(self.users(inputs[names.USER_INDEX]), self.items(texts), compute_metrics=False)
+
+
+def rate(model: tfrs.Model, batches: Iterator[dict[str, tf.Tensor]], seconds: float) -> float:
+    """Median over steps of the examples a second, of so many seconds of training; the first step is no measure."""
+    model.compile(optimizer=tf.keras.optimizers.Adam(0.001))
+    step: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]] = tf.function(model.train_step, reduce_retracing=True)
+    step(next(batches))
+    rates: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(rates) < 3:
+        batch = next(batches)
+        start = time.perf_counter()
+        float(step(batch)["loss"])
+        rates.append(len(batch[names.TARGET_ITEMS]) / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+@click.command()
+@click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The Online Retail zip.")
+@click.option("--seconds", default=30.0, show_default=True, help="Of training, for each model in each round.")
+@click.option("--rounds", default=3, show_default=True)
+def main(archive: Path, seconds: float, rounds: int) -> None:
+    """Prints the table."""
+    config = load_config()
+    read, protocol, _ = DATASETS["online-retail"]
+    log, catalog_rows = read(archive)
+    with tempfile.TemporaryDirectory() as folder:
+        data, workspace = Path(folder) / "data", Path(folder) / "workspace"
+        write_tables(protocol.part(log)[0], catalog_rows, data)
+        tables = ["--behaviors", str(data / names.BEHAVIORS), "--catalog", str(data / names.CATALOG)]
+        command = [sys.executable, "-m", "pipeline.cli", "run", *tables, "--workspace", str(workspace)]
+        subprocess.run([*command, "--until", "Transform"], check=True, stdout=sys.stderr)
+        graph, examples = (
+            max((workspace / "artifacts" / "Transform" / key).iterdir(), key=lambda path: int(path.name))
+            for key in ("transform_graph", "transformed_examples")
+        )
+        transform = tft.TFTransformOutput(str(graph))
+        split = {name: f"{examples}/Split-{name}/*" for name in names.TRAINER_SPLITS}
+        catalog = read_catalog(split[names.CATALOG_SPLIT], split[names.TIMELINE_SPLIT], transform)
+        train, length = [split[names.TRAIN_SPLIT]], config.split.history_length
+        hyper = config.model
+        items = read_pairs(train, transform).items
+        users, events = (transform.vocabulary_size_by_name(name) for name in (USER_VOCABULARY, EVENT_VOCABULARY))
+        epoch = training_batches(train, transform, length, hyper.batch_size, config.split.windows + 2, hyper.seed)
+        titles = [catalog_rows[item.decode()]["title"] for item in catalog.item_ids]
+        encoder = TextEncoder(resolve_encoder(config.encoder.path), config.encoder.max_tokens)
+        models = {
+            "plain TFRS with BERT": lambda: PlainTowers(users, hyper.dimensions, titles, encoder),
+            "homefeed, frozen": lambda: TwoTower(
+                catalog,
+                np.bincount(items[items >= 0], minlength=len(catalog)),
+                users,
+                events,
+                length,
+                hyper.dimensions,
+                hyper.temperature,
+                hyper.dropout,
+                hyper.negatives,
+                hyper.seed,
+            ),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in models}
+        for n in range(rounds):
+            for name, make in models.items():
+                rates[name].append(rate(make(), iter(epoch(n).repeat()), seconds))
+    plain = statistics.median(rates["plain TFRS with BERT"])
+    table = Table("model", "examples/s", "ratio", title=f"{len(catalog)} items, batches of {hyper.batch_size}")
+    for name, values in rates.items():
+        table.add_row(name, f"{statistics.median(values):,.0f}", f"{statistics.median(values) / plain:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Each channel against its definition in plain NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
+from trainer.channels import Channels, Crowd
+from trainer.collaborative import interaction_matrix, item_neighbours
+from trainer.fitting import embed_states
+from trainer.two_tower import TwoTower
+
+ITEMS, USERS = 15, 6
+ALL = ("towers", "items", "users", "text", "popularity", "age")
+
+
+@pytest.fixture(scope="module")
+def states():
+    return states_of(USERS, ITEMS)
+
+
+def channels_of(states, enabled=ALL):
+    tf.keras.utils.set_random_seed(1)
+    catalog = catalog_of(ITEMS)
+    model = TwoTower(catalog, np.ones(ITEMS, int), USERS, EVENTS, 4, 8, 0.1, 0.0, ITEMS, 1)
+    neighbours = item_neighbours(interaction_matrix(pairs_of(states), USERS, ITEMS), 1.0, ITEMS, 100)
+    crowd = Crowd(states.users, embed_states(model, states, ITEMS), states.histories, states.history_times)
+    first = np.arange(ITEMS) * 10 * DAY
+    return Channels(model, catalog, first, neighbours, crowd, nearest=2, enabled=enabled)
+
+
+def features_of(channels, states):
+    columns = (states.users, states.histories, states.history_events, states.history_times, states.moments)
+    query = channels.query(*(tf.constant(column, tf.int64) for column in columns))
+    features = channels(query).numpy()
+    assert features.shape == (USERS, ITEMS, len(channels.names_of()))
+    return {name: features[:, :, i] for i, name in enumerate(channels.names_of())}
+
+
+@pytest.fixture(scope="module")
+def channels(states):
+    return channels_of(states)
+
+
+@pytest.fixture(scope="module")
+def features(channels, states):
+    return features_of(channels, states)
+
+
+def measured(scores):
+    """Divided by the mean of the strongest (here: of all), negative ones at 0, by log(1 + 10 x)."""
+    strongest = np.maximum(scores.mean(axis=1, keepdims=True), 1e-9)
+    return np.log1p(10 * np.maximum(scores, 0) / strongest)
+
+
+def test_item_based_filtering_sums_the_neighbours_of_the_history(features, states):
+    matrix = interaction_matrix(pairs_of(states), USERS, ITEMS)
+    gram = (matrix.T @ matrix).toarray() + np.eye(ITEMS)
+    met = np.flatnonzero(matrix.getnnz(axis=0))
+    inverse = np.linalg.inv(gram[np.ix_(met, met)])
+    weights = np.zeros((ITEMS, ITEMS))
+    weights[np.ix_(met, met)] = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    plain, by_time = np.zeros((2, USERS, ITEMS))
+    for user in range(USERS):
+        for item, then in zip(states.histories[user], states.history_times[user], strict=True):
+            if item >= 0:
+                plain[user] += weights[item]
+                by_time[user] += weights[item] * 0.5 ** ((90 * DAY - then) / DAY / 60)
+    assert features["items"] == pytest.approx(measured(plain), abs=1e-3)
+    assert features["items_by_time"] == pytest.approx(measured(by_time), abs=1e-3)
+
+
+def test_user_based_filtering_asks_the_nearest_others(channels, features, states):
+    vectors = channels._crowd.vectors.numpy()
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    expected = np.zeros((USERS, ITEMS))
+    for user in range(USERS):
+        nearest = np.argsort(-cosines[user])[:2]
+        for other in nearest:
+            weight = np.exp(10 * (cosines[user, other] - cosines[user, nearest[0]]))
+            for item, then in zip(states.histories[other], states.history_times[other], strict=True):
+                if item >= 0:
+                    expected[user, item] += weight * 0.5 ** ((90 * DAY - then) / DAY / 7)
+    assert features["users_7_days"] == pytest.approx(measured(expected), abs=1e-3)
+
+
+def test_popularity_is_of_the_last_snapshot_and_age_of_the_moment(features):
+    logs = np.log(np.expm1(catalog_of(ITEMS).popularity[:, 1, 1]) + 1e-3)  # day 50 is the last before day 90
+    assert features["popularity_1"] == pytest.approx(np.tile(logs - logs.mean(), (USERS, 1)), abs=1e-4)
+    since = 90 - 10 * np.arange(ITEMS)
+    assert features["age"] == pytest.approx(
+        np.tile(np.where(since >= 0, np.log1p(np.maximum(since, 0)), -1), (USERS, 1)), abs=1e-5
+    )
+
+
+def test_text_is_the_cosine_with_the_history_s_mean(features, states):
+    texts = catalog_of(ITEMS).text_embeddings
+    for user in range(USERS):
+        had = states.histories[user] >= 0
+        weights = 0.5 ** ((90 * DAY - states.history_times[user][had]) / DAY / 60)
+        mean = weights @ texts[states.histories[user][had]] if had.any() else np.zeros(6)
+        expected = texts @ (mean / max(np.linalg.norm(mean), 1e-6))
+        assert features["text"][user] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("off", ALL)
+def test_a_channel_that_is_off_is_gone(states, off):
+    left = tuple(channel for channel in ALL if channel != off)
+    channels = channels_of(states, left)
+    assert set(channels.channel_of()) == {*left, "context"}
+    assert set(features_of(channels, states)) < set(channels_of(states).names_of())

@@ -1,0 +1,83 @@
+"""The whole score: channels, the weights that choose candidates from them, and the ranking stage that orders these."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trainer.channels import Channels, Query
+from trainer.ranker import Ranker
+
+_BEHIND = 1e4  # what is no candidate stays behind all that are, in the order of the first stage
+
+
+class Order(NamedTuple):
+    """What was learned from the ranking windows.
+
+    Attributes:
+      weights: [features] float32: the first stage's score is their dot product with the channels' features.
+      ranker: orders the first stage's best.
+    """
+
+    weights: np.ndarray
+    ranker: Ranker
+
+
+class Feed(tf.Module):
+    """Scores of the catalogue for queries.
+
+    Args:
+      channels: the features.
+      order: how they are weighed; None where no window could be learned from: the towers' score stands alone.
+      candidates: how many of the first stage's best the ranking stage orders.
+      events: size of the vocabulary of events.
+    """
+
+    def __init__(self, channels: Channels, order: Order | None, candidates: int, events: int):
+        super().__init__(name="feed")
+        self._events = events
+        self.channels = channels
+        self._candidates = min(candidates, channels.item_vectors.shape[0])
+        self._weights = None if order is None else tf.Variable(order.weights, trainable=False)
+        self.ranker = None if order is None else order.ranker
+
+    def scores(self, query: Query, unwanted: tf.Tensor | None = None) -> tf.Tensor:
+        """[batch, items] float32. See `scores_and_features`."""
+        return self.scores_and_features(query, unwanted)[0]
+
+    def scores_and_features(self, query: Query, unwanted: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """[batch, items] float32, and the channels' [batch, items, features].
+
+        Args:
+          query: the users.
+          unwanted: [batch, items] bool: what may take no candidate's place.
+        """
+        features = self.channels(query)
+        if self.ranker is None:
+            return self.channels.tower_scores(query), features
+        if self._candidates == features.shape[1]:
+            return self.ranker(features)[0], features
+        first = tf.linalg.matvec(features, self._weights)
+        chosen = first if unwanted is None else tf.where(unwanted, first - _BEHIND, first)
+        top = tf.math.top_k(chosen, self._candidates, sorted=False).indices
+        ranked = self.ranker(tf.gather(features, top, batch_dims=1))[0]
+        rows = tf.broadcast_to(tf.range(tf.shape(top)[0])[:, tf.newaxis], tf.shape(top))
+        scores = tf.tensor_scatter_nd_update(first - _BEHIND, tf.stack([rows, top], axis=2), ranked)
+        return scores, features
+
+    def probabilities(self, features: tf.Tensor) -> tf.Tensor:
+        """[..., features] to [..., events] float32: that a user turns to an item by an event within a window; NaN
+        where no window could be learned from."""
+        if self.ranker is None:
+            return tf.fill(tf.concat([tf.shape(features)[:-1], [self._events]], axis=0), np.float32("nan"))
+        return tf.sigmoid(self.ranker(features)[1])
+
+    def shares(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What each channel adds to the first stage's score of items ([..., features]), float32 [...]."""
+        named = self.channels.names_of()
+        weights = tf.ones([len(named)]) if self._weights is None else self._weights
+        parts = tf.unstack(features * weights, num=len(named), axis=-1)
+        totals: dict[str, tf.Tensor] = {}
+        for channel, part in zip(self.channels.channel_of(), parts, strict=True):
+            totals[channel] = totals.get(channel, 0.0) + part
+        return totals
