@@ -37,7 +37,7 @@ def _signature(method: Callable[..., Any]) -> Any:
     for name in inspect.signature(method).parameters:
         dtype, rank, _ = INPUTS[name]
         specs.append(tf.TensorSpec([None] * rank, dtype, name=name))
-    return tf.function(method, input_signature=specs)
+    return tf.function(method, input_signature=specs, autograph=False)
 
 
 def _declare_defaults(folder: str) -> None:

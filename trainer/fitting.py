@@ -150,7 +150,7 @@ def embed_states(model: TwoTower, states: States, items: int) -> np.ndarray:
     item_vectors = embed_catalog(model, items)
     dimensions = item_vectors.shape[1]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def embed(users, history, events, times, moments):  # type: ignore[no-untyped-def]
         memories = tf.gather(item_vectors, tf.maximum(history, 0))
         vectors, _ = model.embed_queries(users, memories, history >= 0, events, times, moments)
@@ -186,7 +186,7 @@ def _first_stage(channels: Channels, states: States, seed: int, catalogue: int) 
     optimizer = tf.keras.optimizers.Adam(0.05)
     standard = (features - mean) / deviation
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(part: tf.Tensor, allowed: tf.Tensor, relevant: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             loss = listwise_loss(tf.linalg.matvec(part, weights), allowed, relevant)
@@ -234,7 +234,7 @@ def _with_targets(states: States, most: int | None = None) -> np.ndarray:
 def _features(channels: Channels, states: States, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(row, [items, features] float32) of some states."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def compute(*inputs: tf.Tensor) -> tf.Tensor:
         return channels(channels.query(*inputs))
 

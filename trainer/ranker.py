@@ -96,7 +96,7 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int, epochs: int | N
     ranker(lists.features[:1].astype(np.float32))
     optimizer.build(ranker.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, allowed: tf.Tensor, relevant: tf.Tensor, events: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             scores, logits = ranker(features)

@@ -136,8 +136,10 @@ class BatchEncoder:
     """A compiled `TextEncoder` over NumPy."""
 
     def __init__(self, encoder: TextEncoder):
-        self._encode = tf.function(encoder, input_signature=[tf.TensorSpec([None], tf.string)])
-        self._lengths = tf.function(encoder.lengths, input_signature=[tf.TensorSpec([None], tf.string)])
+        self._encode = tf.function(encoder, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        self._lengths = tf.function(
+            encoder.lengths, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
+        )
 
     def lengths(self, texts: list[str]) -> list[int]:
         """How many word pieces of each text are read, special tokens included."""

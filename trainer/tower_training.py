@@ -41,26 +41,30 @@ def train_towers(
     """
     steps = epochs * len(batches(0))
     schedule = tf.keras.optimizers.schedules.CosineDecay(hyper["learning_rate"], max(steps, 1), alpha=0.05)
-    model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
+    optimizer = tf.keras.optimizers.Adam(schedule)
+    for batch in batches(0).take(1):  # makes every variable, so that a checkpoint restores them at once
+        model.compute_loss(batch)
+    optimizer.build(model.trainable_variables)
     done, best, best_epoch = (tf.Variable(value, trainable=False) for value in (0, -math.inf, 0))
-    checkpoint = tf.train.Checkpoint(
-        model=model, optimizer=model.optimizer, done=done, best=best, best_epoch=best_epoch
-    )
+    place = {"done": done, "best": best, "best_epoch": best_epoch}
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, **place)
     latest = tf.train.CheckpointManager(checkpoint, f"{folder}/latest", max_to_keep=1)
     kept = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), f"{folder}/best", max_to_keep=1)
-    if latest.latest_checkpoint:
-        _build(model, batches(0))
-        checkpoint.restore(latest.latest_checkpoint)
+    if latest.restore_or_initialize():
         progress.info("goes on after epoch %d", int(done))
-    board = tf.keras.callbacks.TensorBoard(f"{folder}/board")
+    step, board = _step(model, optimizer), tf.summary.create_file_writer(f"{folder}/board")
     for epoch in range(int(done), epochs):
         if validate is not None and epoch - int(best_epoch) > _PATIENCE:
             break
-        loss = model.fit(batches(epoch), epochs=epoch + 1, initial_epoch=epoch, verbose=0, callbacks=[board]).history[
-            "loss"
-        ][0]
+        losses = [step(batch) for batch in batches(epoch)]
+        loss = float(tf.reduce_mean(losses)) if losses else math.nan
         figure = math.nan if validate is None else validate()
         progress.info("epoch %d of %d, loss %.4f%s", epoch + 1, epochs, loss, _told(figure))
+        with board.as_default(step=epoch + 1):
+            tf.summary.scalar("loss", loss)
+            tf.summary.scalar("learning_rate", schedule(optimizer.iterations))
+            if validate is not None:
+                tf.summary.scalar("validation_ndcg_at_20", figure)
         done.assign(epoch + 1)
         if validate is not None and figure > float(best):
             best.assign(figure)
@@ -73,11 +77,19 @@ def train_towers(
     return int(best_epoch)
 
 
-def _build(model: TwoTower, dataset: tf.data.Dataset) -> None:
-    """Makes every variable of the model and its optimizer, so that a checkpoint restores them at once."""
-    for batch in dataset.take(1):
-        model.compute_loss(batch)
-    model.optimizer.build(model.trainable_variables)
+def _step(model: TwoTower, optimizer: tf.keras.optimizers.Optimizer) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """One batch's step; gives its loss."""
+
+    # Autograph would spend ten times as long on rewriting code that has nothing to be rewritten.
+    @tf.function(autograph=False, reduce_retracing=True)
+    def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return step
 
 
 def _told(figure: float) -> str:
