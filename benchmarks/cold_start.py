@@ -8,8 +8,6 @@ that nobody has had compare texts. New users have no event before the cut: their
 of a request, what they bought later is relevant.
 """
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +19,9 @@ from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.recommenders import ease, item_knn, popularity
-from benchmarks.splits import DATASETS, Log, measure, write_tables
+from benchmarks.splits import DATASETS, Log, measure
+from benchmarks.workspace import run_homefeed
+from pipeline.recommend import newest_version
 from schema import names
 from schema.saved_model import ServableModel
 
@@ -87,14 +87,8 @@ def homefeed(model: ServableModel, log: Log, moments: list[int], user_ids: list[
 
 def trained(log: Log, catalog: dict[str, dict[str, str]], folder: Path, settings: tuple[str, ...]) -> ServableModel:
     """`homefeed run` on the log; the pushed model."""
-    data, workspace = folder / "data", folder / "workspace"
-    write_tables(log, catalog, data)
-    changes = [part for setting in settings for part in ("--set", setting)]
-    tables = ["--behaviors", str(data / names.BEHAVIORS), "--catalog", str(data / names.CATALOG)]
-    command = [sys.executable, "-m", "pipeline.cli", "run", *tables, "--workspace", str(workspace), *changes]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    versions = (workspace / "serving" / names.MODEL_NAME).iterdir()
-    return ServableModel(str(max(versions, key=lambda version: int(version.name))))
+    workspace = run_homefeed(log, catalog, settings, folder)
+    return ServableModel(str(newest_version(workspace / "serving" / names.MODEL_NAME)))
 
 
 def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[int], int]]:

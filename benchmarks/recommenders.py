@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import plain_tfrs
-from benchmarks.splits import DATASETS, Log, Protocol, dumps, measure, save, write_tables
+from benchmarks.splits import DATASETS, Log, Protocol, dumps, measure, save
+from benchmarks.workspace import homefeed, run_homefeed
 from schema import names
 
 Scores = Callable[[np.ndarray], np.ndarray]  # users to [users, items]
@@ -139,13 +140,9 @@ def homefeed_lists(
     log: Log, catalog: dict[str, dict[str, str]], k: int, settings: tuple[str, ...], folder: Path
 ) -> dict[int, np.ndarray]:
     """Runs the command line on the log and reads its lists."""
-    data, workspace, lists = folder / "data", folder / "workspace", folder / "lists.csv"
-    write_tables(log, catalog, data)
-    changes = [part for setting in settings for part in ("--set", setting)]
-    tables = ("--behaviors", data / names.BEHAVIORS, "--catalog", data / names.CATALOG)
-    _homefeed("run", *tables, "--workspace", workspace, *changes)
-    model = workspace / "serving" / names.MODEL_NAME
-    _homefeed("recommend", "--model", model, "--users", "all", "--k", k, "--out", lists)
+    lists = folder / "lists.csv"
+    model = run_homefeed(log, catalog, settings, folder) / "serving" / names.MODEL_NAME
+    homefeed("recommend", "--model", model, "--users", "all", "--k", k, "--out", lists)
     users, items = ({name: i for i, name in enumerate(found)} for found in (log.user_names, log.item_names))
     found = defaultdict(list)
     with lists.open(encoding="utf-8", newline="") as file:
@@ -153,11 +150,6 @@ def homefeed_lists(
             # An item of the catalogue that has no event is nobody's relevant item, and takes its place all the same.
             found[users[row[names.USER_ID]]].append(items.get(row[names.ITEM_ID], -1))
     return {user: np.array(theirs) for user, theirs in found.items()}
-
-
-def _homefeed(*arguments: object) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=sys.stderr)
 
 
 @dataclass(frozen=True)

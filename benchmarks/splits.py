@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from components.example_maker import DAY
+from components.interactions import BY_TIME, LEAVE_LAST
 from pipeline.data.online_retail import invoice_rows
-
-BY_TIME, LEAVE_LAST = "time", "leave_last"
-DAY = 86_400
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ they are in both. homefeed's reads each text once before training, and its softm
 """
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,8 @@ import tensorflow_transform as tft
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.splits import DATASETS, write_tables
+from benchmarks.splits import DATASETS
+from benchmarks.workspace import run_homefeed
 from pipeline.config import load_config
 from schema import names
 from trainer.data import read_catalog, read_pairs, training_batches
@@ -81,11 +80,7 @@ def main(archive: Path, seconds: float, rounds: int) -> None:
     read, protocol, _ = DATASETS["online-retail"]
     log, catalog_rows = read(archive)
     with tempfile.TemporaryDirectory() as folder:
-        data, workspace = Path(folder) / "data", Path(folder) / "workspace"
-        write_tables(protocol.part(log)[0], catalog_rows, data)
-        tables = ["--behaviors", str(data / names.BEHAVIORS), "--catalog", str(data / names.CATALOG)]
-        command = [sys.executable, "-m", "pipeline.cli", "run", *tables, "--workspace", str(workspace)]
-        subprocess.run([*command, "--until", "Transform"], check=True, stdout=sys.stderr)
+        workspace = run_homefeed(protocol.part(log)[0], catalog_rows, (), Path(folder), "--until", "Transform")
         graph, examples = (
             max((workspace / "artifacts" / "Transform" / key).iterdir(), key=lambda path: int(path.name))
             for key in ("transform_graph", "transformed_examples")

@@ -8,16 +8,16 @@ import tensorflow as tf
 
 from trainer.collaborative import Neighbours
 from trainer.data import Catalog
-from trainer.towers import log_days
+from trainer.towers import DAY, log_days
 from trainer.two_tower import TwoTower
 
 TOWERS, ITEMS, USERS, TEXT, POPULARITY, AGE = "towers", "items", "users", "text", "popularity", "age"
 CONTEXT = "context"  # of the user, the same for every item
-_DAY = 86_400.0
 _PLACE_DECAY = 0.8  # an item counts so much less for each newer one in the history
 _ITEM_HALF_LIFE = 60.0  # days
 _USER_HALF_LIVES = (7.0, 30.0)  # days
 _SHARPNESS = 10.0  # of the softmax over the cosines of neighbouring users
+_CATALOG_PART = 65_536  # items that go through the candidate tower at once
 _STRONGEST = 100  # a user's scores in a channel are measured by the mean of so many of the best
 
 
@@ -30,7 +30,6 @@ class Query(NamedTuple):
       history: [batch, length] int64 item indices, newest first, -1 where padded.
       ages: [batch, length] float32, seconds.
       moments: [batch] int64, seconds since 1970 UTC.
-      attention: [batch, length] float32, how much each counts for the query tower.
     """
 
     vectors: tf.Tensor
@@ -38,7 +37,6 @@ class Query(NamedTuple):
     history: tf.Tensor
     ages: tf.Tensor
     moments: tf.Tensor
-    attention: tf.Tensor
 
 
 class Crowd(NamedTuple):
@@ -84,7 +82,7 @@ class Channels(tf.Module):
         self.model = model
         items = len(catalog)
         self.item_vectors = tf.Variable(embed_catalog(model, items), trainable=False)
-        self._texts = tf.Variable(catalog.text_embeddings, trainable=False)
+        self.texts = tf.Variable(catalog.text_embeddings, trainable=False)
         half_lives = np.log(np.expm1(catalog.popularity) + 1e-3).transpose(2, 1, 0)  # [snapshots, half-lives, items]
         self._popularity = tf.Variable(half_lives.astype(np.float32), trainable=False)
         self._first_times = tf.Variable(first_times, trainable=False)
@@ -101,10 +99,9 @@ class Channels(tf.Module):
         self, users: tf.Tensor, history: tf.Tensor, events: tf.Tensor, times: tf.Tensor, moments: tf.Tensor
     ) -> Query:
         """A query of indices; shapes as in `Query`, `events` and `times` ([batch, length] int64) are the history's."""
-        memories, present = tf.gather(self.item_vectors, tf.maximum(history, 0)), history >= 0
-        vectors, attention = self.model.embed_queries(users, memories, present, events, times, moments)
+        vectors = self.model.embed_queries(self.item_vectors, users, history, events, times, moments)
         ages = tf.maximum(tf.cast(moments[:, tf.newaxis] - times, tf.float32), 0.0)
-        return Query(vectors, users, history, ages, moments, attention)
+        return Query(vectors, users, history, ages, moments)
 
     def tower_scores(self, query: Query) -> tf.Tensor:
         """[batch, items] float32: the retrieval model's own."""
@@ -123,8 +120,9 @@ class Channels(tf.Module):
         if USERS in self._enabled:
             features += [_measured(scores) for scores in self._by_users(query)]
         if TEXT in self._enabled:
-            mine = tf.einsum("bl,bld->bd", _decay(query, _ITEM_HALF_LIFE), self._memories(query))
-            features.append(tf.matmul(tf.math.l2_normalize(mine, axis=1), self._texts, transpose_b=True))
+            memories = tf.gather(self.texts, tf.maximum(query.history, 0))
+            mine = tf.einsum("bl,bld->bd", _decay(query, _ITEM_HALF_LIFE), memories)
+            features.append(tf.matmul(tf.math.l2_normalize(mine, axis=1), self.texts, transpose_b=True))
         if POPULARITY in self._enabled:
             popularity = tf.gather(self._popularity, self.model.slots(query.moments))
             features += [_from_top(popularity[:, i]) for i in range(self._popularity.shape[1])]
@@ -157,9 +155,6 @@ class Channels(tf.Module):
         own = [(channel, name) for channel in names if channel in self._enabled for name in names[channel]]
         return [*own, (CONTEXT, "history_items"), (CONTEXT, "days_since")]
 
-    def _memories(self, query: Query) -> tf.Tensor:
-        return tf.gather(self._texts, tf.maximum(query.history, 0))
-
     def _by_items(self, query: Query) -> list[tf.Tensor]:
         """What the history's items say of all, each counting the same, by its place and by its age."""
         present = tf.cast(query.history >= 0, tf.float32)
@@ -180,7 +175,7 @@ class Channels(tf.Module):
         near = tf.exp(_SHARPNESS * (top.values - top.values[:, :1]))[:, :, tf.newaxis]
         histories = tf.gather(self._crowd.histories, top.indices)
         times = tf.gather(self._crowd.times, top.indices)
-        ages = tf.cast(query.moments[:, tf.newaxis, tf.newaxis] - times, tf.float32) / _DAY
+        ages = tf.cast(query.moments[:, tf.newaxis, tf.newaxis] - times, tf.float32) / DAY
         near *= tf.cast((histories >= 0) & (ages >= 0), tf.float32)
         said = tf.stack([near * 0.5 ** (tf.maximum(ages, 0.0) / days) for days in _USER_HALF_LIVES], axis=3)
         return self._spread(tf.maximum(histories, 0), said)
@@ -203,12 +198,9 @@ def embed_catalog(model: TwoTower, items: int) -> tf.Tensor:
     return tf.concat(parts, axis=0)
 
 
-_CATALOG_PART = 65_536  # items that go through the candidate tower at once
-
-
 def _decay(query: Query, half_life: float) -> tf.Tensor:
     """[batch, length] float32: weights of the history's items, halved every `half_life` days."""
-    return tf.cast(query.history >= 0, tf.float32) * 0.5 ** (query.ages / _DAY / half_life)
+    return tf.cast(query.history >= 0, tf.float32) * 0.5 ** (query.ages / DAY / half_life)
 
 
 def _strongest(scores: tf.Tensor) -> tf.Tensor:

@@ -151,9 +151,8 @@ def embed_states(model: TwoTower, states: States, items: int) -> np.ndarray:
     dimensions = item_vectors.shape[1]
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def embed(users, history, events, times, moments):  # type: ignore[no-untyped-def]
-        memories = tf.gather(item_vectors, tf.maximum(history, 0))
-        vectors, _ = model.embed_queries(users, memories, history >= 0, events, times, moments)
+    def embed(*inputs: tf.Tensor) -> tf.Tensor:
+        vectors = model.embed_queries(item_vectors, *inputs)
         return tf.math.l2_normalize(vectors[:, :dimensions], axis=1)
 
     parts = [embed(*_inputs(states, slice(s, s + 1024))).numpy() for s in range(0, len(states), 1024)]
@@ -249,9 +248,7 @@ def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_0
     vectors = tf.concat([item_vectors, model.popularity], axis=1)
     gains = []
     for batch in (rows[start : start + 256] for start in range(0, len(rows), 256)):
-        users, history, events, times, moments = _inputs(states, batch)
-        memories = tf.gather(item_vectors, tf.maximum(history, 0))
-        queries, _ = model.embed_queries(users, memories, history >= 0, events, times, moments)
+        queries = model.embed_queries(item_vectors, *_inputs(states, batch))
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()
         for row, theirs in zip(batch, scores, strict=True):
             theirs[states.seen.row(row)] = -np.inf

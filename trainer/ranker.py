@@ -71,7 +71,7 @@ class Ranker(tf.keras.Model):
         return scores, tf.reshape(self._events(both), tf.concat([shape, [self._events.units]], axis=0))
 
 
-def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int, epochs: int | None = None) -> Ranker:
+def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
     """Minimises the listwise softmax over each state's candidates plus the cross-entropy of each event's head.
 
     A state counts by the root of its relevant items, a list of one relevant item by 1. The events' cross-entropy is
@@ -82,14 +82,12 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int, epochs: int | N
       lists: of all windows.
       hyper: the configuration's `ranking` section.
       seed: of weights and order.
-      epochs: passes; None for the configuration's.
     """
     tf.keras.utils.set_random_seed(seed)
     some = lists.take(np.random.default_rng(seed).permutation(len(lists))[:_MEASURED])
     flat = some.features[some.allowed].astype(np.float32)
     ranker = Ranker(flat.mean(axis=0), flat.std(axis=0) + _EPS, lists.events.shape[2], hyper["hidden"])
-    epochs = hyper["epochs"] if epochs is None else epochs
-    steps = epochs * -(-len(lists) // hyper["batch_size"])
+    steps = hyper["epochs"] * -(-len(lists) // hyper["batch_size"])
     optimizer = tf.keras.optimizers.Adam(
         tf.keras.optimizers.schedules.CosineDecay(hyper["learning_rate"], max(steps, 1))
     )
@@ -107,7 +105,7 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int, epochs: int | N
         gradients = tape.gradient(total, ranker.trainable_variables)
         optimizer.apply_gradients(zip(gradients, ranker.trainable_variables, strict=True))
 
-    for rows in _batches(len(lists), hyper["batch_size"], epochs, seed):
+    for rows in _batches(len(lists), hyper["batch_size"], hyper["epochs"], seed):
         part = lists.take(rows)
         step(
             part.features.astype(np.float32),

@@ -65,7 +65,7 @@ class Servable(tf.Module):
         self._events = [event.decode() for event in events]
         self._tower_vectors = now.channels.item_vectors
         self._item_ids = tf.Variable(catalog.item_ids.tolist(), dtype=tf.string, trainable=False)
-        self._texts = tf.Variable(catalog.text_embeddings, trainable=False)
+        self._texts = now.channels.texts
         # The last row of the users' tables is nobody's: unknown users are looked up there.
         nobody = len(users)
         one_more = ((0, 1), (0, 0))

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from trainer.data import Catalog
 
-_DAY = 86_400.0
+DAY = 86_400.0
 _HEADS = 2
 
 
@@ -21,10 +21,13 @@ class Coins(tf.Module):
         self._seed = seed
         self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
 
+    def seed(self, place: int) -> tf.Tensor:
+        """The step's seed, [2] int64; `place` tells apart what is thrown in one step."""
+        return tf.stack([tf.constant(self._seed * 1009 + place, tf.int64), self.step])
+
     def heads(self, shape: tf.Tensor, probability: float, place: int) -> tf.Tensor:
-        """`shape` bools, True with a probability; `place` tells apart what is thrown in one step."""
-        seed = tf.stack([tf.constant(self._seed * 1009 + place, tf.int64), self.step])
-        return tf.random.stateless_uniform(shape, seed) < probability
+        """`shape` bools, True with a probability."""
+        return tf.random.stateless_uniform(shape, self.seed(place)) < probability
 
 
 class CandidateTower(tf.keras.Model):
@@ -165,4 +168,4 @@ class QueryTower(tf.keras.Model):
 
 def log_days(seconds: tf.Tensor) -> tf.Tensor:
     """log(1 + days), float32; what lies ahead is now."""
-    return tf.math.log1p(tf.maximum(tf.cast(seconds, tf.float32), 0.0) / _DAY)
+    return tf.math.log1p(tf.maximum(tf.cast(seconds, tf.float32), 0.0) / DAY)

@@ -6,6 +6,7 @@ import tensorflow_recommenders as tfrs
 
 from schema import names
 from trainer.data import Catalog
+from trainer.reranking import exclude
 from trainer.towers import CandidateTower, Coins, QueryTower
 
 
@@ -64,34 +65,36 @@ class TwoTower(tfrs.Model):
 
     def embed_queries(
         self,
+        item_vectors: tf.Tensor,
         users: tf.Tensor,
         history: tf.Tensor,
-        present: tf.Tensor,
         events: tf.Tensor,
         times: tf.Tensor,
         moments: tf.Tensor,
         training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Queries to [batch, dimensions + snapshots] float32, and the attention to their history. See
-        `QueryTower.call`; `times` is [batch, length] int64 and `moments` [batch] int64, seconds since 1970 UTC; a
-        moment after the last snapshot is now."""
+    ) -> tf.Tensor:
+        """Queries to [batch, dimensions + snapshots] float32. See `QueryTower.call`; `history` is [batch, length] int64
+        rows of `item_vectors`, newest first, -1 where padded; `times` is [batch, length] int64 and `moments` [batch]
+        int64, seconds since 1970 UTC; a moment after the last snapshot is now."""
+        memories = tf.gather(item_vectors, tf.maximum(history, 0))
         ages = tf.cast(moments[:, tf.newaxis] - times, tf.float32)
-        query, attention = self.query_tower(users, history, present, events, ages, moments, training=training)
+        query, _ = self.query_tower(users, memories, history >= 0, events, ages, moments, training=training)
         moment = tf.one_hot(self.slots(moments), tf.shape(self.snapshots)[0])
-        return tf.concat([query / self._temperature, self._popularity_weight * moment], axis=1), attention
+        return tf.concat([query / self._temperature, self._popularity_weight * moment], axis=1)
 
     def slots(self, moments: tf.Tensor) -> tf.Tensor:
         """The last snapshot at or before each moment, [batch] int32; the first where there is none."""
         return tf.maximum(tf.searchsorted(self.snapshots, moments, side="right") - 1, 0)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The batch's loss; `inputs` as `training_dataset` yields them."""
+        """The batch's loss; `inputs` as a batch of `training_batches`."""
         history, targets, weights = inputs[names.HISTORY_ITEMS], inputs[names.TARGET_ITEMS], inputs[names.WEIGHT]
         candidates, embedded, places = self._candidates(targets, history, training)
-        queries, _ = self.embed_queries(
+        known = tf.where(history >= 0, tf.gather(places, tf.maximum(history, 0)), tf.constant(-1, tf.int64))
+        queries = self.embed_queries(
+            embedded,
             inputs[names.USER_INDEX],
-            tf.gather(embedded, tf.gather(places, tf.maximum(history, 0))),
-            history >= 0,
+            known,
             inputs[names.HISTORY_EVENT_INDICES],
             inputs[names.HISTORY_TIMESTAMPS],
             inputs[names.TIMESTAMP],
@@ -101,9 +104,9 @@ class TwoTower(tfrs.Model):
         vectors = tf.concat([embedded[:count], tf.gather(self.popularity, candidates)], axis=1)
         logits = tf.matmul(queries, vectors, transpose_b=True) - self._log_q(candidates, tf.shape(targets)[0])
         labels = tf.gather(places, targets)
-        known = tf.gather(places, tf.maximum(history, 0))
-        is_negative = (history < 0) | (known == labels[:, tf.newaxis])  # no place, or the target's own
-        logits = _mask(logits, tf.where(is_negative, tf.int64.max, known))
+        # What the user has had is no negative, but for the target itself; what is only a memory is no candidate.
+        stays = (known == labels[:, tf.newaxis]) | (known >= tf.cast(count, tf.int64))
+        logits = exclude(logits, tf.RaggedTensor.from_tensor(tf.where(stays, tf.constant(-1, tf.int64), known)))
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         if training:
             self._coins.step.assign_add(1)
@@ -115,7 +118,7 @@ class TwoTower(tfrs.Model):
         everything = tf.range(self._items, dtype=tf.int64)
         if self._negatives >= self._items:
             return everything, self.candidate_tower(everything, training=training), everything
-        seed = tf.stack([tf.constant(self._coins._seed * 1009 + 3, tf.int64), self._coins.step])
+        seed = self._coins.seed(3)
         drawn = tf.random.stateless_uniform([self._negatives], seed, maxval=self._items, dtype=tf.int64)
         candidates, _ = tf.unique(tf.concat([targets, drawn], axis=0))
         distinct, _ = tf.unique(tf.concat([candidates, tf.reshape(tf.maximum(history, 0), [-1])], axis=0))
@@ -132,11 +135,3 @@ class TwoTower(tfrs.Model):
         )
         no_draw = self._negatives * np.log1p(-1 / self._items)
         return tf.math.log(-tf.math.expm1(no_target + no_draw))
-
-
-def _mask(logits: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Logits ([batch, n]) with each row's `places` ([batch, length], those outside 0..n-1 ignored) at the lowest."""
-    rows = tf.broadcast_to(tf.range(tf.shape(places)[0], dtype=places.dtype)[:, tf.newaxis], tf.shape(places))
-    inside = (places >= 0) & (places < tf.cast(tf.shape(logits)[1], places.dtype))
-    cells = tf.stack([tf.boolean_mask(rows, inside), tf.boolean_mask(places, inside)], axis=1)
-    return tf.tensor_scatter_nd_update(logits, cells, tf.fill([tf.shape(cells)[0]], -1e9))
