@@ -172,7 +172,7 @@ def _catalog_row(
         slots: list[list[float]] = next(iter(sides["slots"]), [[]] * len(half_lives))
         yield {
             names.ITEM_ID: [item_id],
-            names.TITLE: row.get(names.TITLE, []),
+            names.TEXT: [item_text(row).encode()],
             names.CATEGORY: [c.strip() for c in category.split(names.CATEGORY_SEPARATOR.encode()) if c.strip()],
             names.PRICE: [price] if 0 <= price < math.inf else [],
             names.TRAIN_COUNT: [sum(sides["counts"])],

@@ -115,6 +115,18 @@ class Encoder(Section):
 
     path: str = Field("", description="folder with config.json, model.safetensors, vocab.txt; empty: all-MiniLM-L6-v2")
     max_tokens: int = Field(64, ge=8, le=512, description="word pieces of a text that are read")
+    mode: Literal["frozen", "last_n", "lora", "full"] = Field(
+        "frozen",
+        description="what of the encoder is trained along with the towers: nothing, its last layers, low-rank "
+        "additions to its attention, everything",
+    )
+    last_n: int = Field(2, ge=1, description="last_n: transformer layers that are trained")
+    lora_rank: int = Field(8, ge=1, description="lora: rank of the additions")
+    learning_rate: float = Field(3e-5, gt=0, description="Adam's step size at its peak, of the encoder; lora bears 10x")
+    recompute: bool = Field(False, description="compute activations twice instead of keeping them: less GPU memory")
+    precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
+        "auto", description="of an encoder that is trained; auto: bfloat16 on GPUs that compute in it"
+    )
     batch_size: int = Field(256, ge=1, description="texts encoded at once")
     cache: str = Field("", description="folder of embeddings that workspaces share; empty: in the workspace")
 
@@ -132,6 +144,12 @@ class Model(Section):
     learning_rate: float = Field(0.002, gt=0, description="Adam's step size at its peak")
     temperature: float = Field(0.1, gt=0, description="of the softmax over cosine similarities")
     dropout: Share = Field(0.2, description="of history items, item ids and user ids, in training")
+    start: Literal["fresh", "warm", "reindex"] = Field(
+        "fresh",
+        description="fresh: train from nothing; warm: go on from the last pushed model; reindex: take its weights as "
+        "they are, with today's catalogue and log (`homefeed reindex`)",
+    )
+    warm_epochs: int = Field(2, ge=1, description="warm: passes over the training split")
     seed: int = Field(1, ge=0, description="of weights, shuffling and dropout")
     refit: bool = Field(
         True,
@@ -162,7 +180,6 @@ class Ranking(Section):
     crowd: int = Field(100_000, ge=1, description="latest users among whom the nearest are looked for")
     candidates: int = Field(1_000, ge=10, description="items that the ranking stage orders")
     states: int = Field(2_000, ge=1, description="users of each window that are learned from")
-    text: bool = Field(True, description="the candidate tower reads the items' texts")
     epochs: int = Field(8, ge=1, description="passes over the windows' lists")
     batch_size: int = Field(32, ge=1, description="lists a step")
     learning_rate: float = Field(0.003, gt=0, description="Adam's step size at its peak")

@@ -241,6 +241,15 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         custom_config=code,
     )
 
+    # Finds the model to start from, where one is not trained from nothing.
+    earlier = Resolver(
+        strategy_class=LastPushedModelStrategy,
+        model=Channel(type=Model),
+        pushed_model=Channel(type=PushedModel),
+    ).with_id("EarlierModelResolver")
+    starts_fresh = config.model.start == "fresh"
+    base_model = None if starts_fresh else earlier.outputs["model"]
+
     # Trains the two towers and exports all signatures.
     trainer = Trainer(
         run_fn=RUN_FN,
@@ -254,10 +263,13 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
             "ranking": config.ranking.model_dump(),
             "checkpoints": f"{places.cache}/training",
             "history_length": config.split.history_length,
-            "encoder_folder": places.encoder,
-            "max_tokens": config.encoder.max_tokens,
+            "encoder": {
+                **config.encoder.model_dump(exclude={"path", "batch_size", "cache"}),
+                "folder": places.encoder,
+            },
             **code,
         },
+        base_model=base_model,
     )
 
     # Finds the model that is in production.
@@ -297,7 +309,8 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         ),
     )
 
-    steps = [interaction_schema, text_embedding_gen, interaction_gen, transform, trainer]
+    steps = [interaction_schema, text_embedding_gen, interaction_gen, transform]
+    steps += [trainer] if starts_fresh else [earlier, trainer]
     steps += [baseline, evaluator, serving_validator, pusher]
     if config.batch.enabled:
         # Writes the pushed model's list for every user, for mails and caches.

@@ -21,6 +21,7 @@ class Catalog:
       prices: [items] float32, scaled; 0 where there is none.
       popularity: [items, half-lives, snapshots] float32, log(1 + recent popularity).
       text_embeddings: [items, text dimensions] float32, of unit length.
+      texts: [items] object (bytes), what those are of.
       snapshots: [snapshots] int64, seconds since 1970 UTC, ascending; the last is now.
     """
 
@@ -29,6 +30,7 @@ class Catalog:
     prices: np.ndarray
     popularity: np.ndarray
     text_embeddings: np.ndarray
+    texts: np.ndarray
     snapshots: np.ndarray
 
     def __len__(self) -> int:
@@ -187,6 +189,7 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
         ),
         popularity=np.array([row[names.POPULARITY] for row in rows], np.float32).reshape(len(rows), -1, len(snapshots)),
         text_embeddings=np.array([row[names.TEXT_EMBEDDING] for row in rows], np.float32),
+        texts=np.array([row[names.TEXT][0] for row in rows], object),
         snapshots=np.array(snapshots, np.int64),
     )
 

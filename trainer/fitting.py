@@ -6,26 +6,46 @@ the channels have not seen. `fit` does this once as of the cut, for the Evaluato
 everything in it.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from schema.errors import InputError
+from trainer import devices
 from trainer.channels import Channels, Crowd, embed_catalog
 from trainer.collaborative import interaction_matrix, item_neighbours
 from trainer.data import Catalog, Pairs, States
 from trainer.feed import Feed, Order
 from trainer.metrics import ndcg_at_k
 from trainer.ranker import Lists, listwise_loss, train_ranker
+from trainer.text_encoder import TextEncoder
+from trainer.text_tuning import FROZEN, TunedTexts
 from trainer.tower_training import train_towers
 from trainer.two_tower import TwoTower
+from trainer.weights import (
+    CUT,
+    NOW,
+    WINDOWS,
+    Arrays,
+    Vocabulary,
+    order_arrays,
+    order_from,
+    set_tower_arrays,
+    tower_arrays,
+    until_of,
+)
 
 progress = logging.getLogger("homefeed.progress")
 _BATCH = 32  # states whose features are computed at once
 _FIRST_STAGE = 512  # states, and items of each, that the first stage's weights are learned from
+
+
+FRESH, WARM, REINDEX = "fresh", "warm", "reindex"  # the configuration's `model.start`
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,8 @@ class TrainingData:
       windows: states of all windows; the last is the time that is held out.
       users: states as of now.
       batches: window -> epoch -> the training examples from before that window's start.
-      vocabulary: sizes of the vocabularies of users and events.
+      vocabulary: the names of users, events, categories and items.
+      earlier: what an earlier training has left, by `weights.load`; empty where this one starts from nothing.
     """
 
     catalog: Catalog
@@ -46,7 +67,8 @@ class TrainingData:
     windows: States
     users: States
     batches: Callable[[int], Callable[[int], tf.data.Dataset]]
-    vocabulary: tuple[int, int]
+    vocabulary: Vocabulary
+    earlier: dict[str, Arrays] = field(default_factory=dict)
 
     @property
     def cut(self) -> int:
@@ -58,75 +80,173 @@ class TrainingData:
         return self.windows.take(np.flatnonzero(self.windows.windows == number))
 
 
-def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> tuple[Feed, Feed]:
-    """Trains. Returns the feed as of the cut and the feed to serve, which is the same where there is no refit.
+class Fitted(NamedTuple):
+    """What a training makes.
+
+    Attributes:
+      then: the feed as of the cut, for the Evaluator.
+      now: the feed to serve, which is the same where there is no refit.
+      weights: what the next training may start from, for `weights.save`.
+    """
+
+    then: Feed
+    now: Feed
+    weights: dict[str, Arrays]
+
+
+def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
+    """Trains.
 
     Args:
       data: what to learn from.
-      settings: the configuration's `model` and `ranking` sections, and `history_length`.
+      settings: the configuration's `model`, `ranking` and `encoder` sections, the latter with its `folder`, and
+        `history_length`.
       folder: of checkpoints: a run that was killed goes on with the epoch that it was in.
+
+    Raises:
+      InputError: `model.start` asks for what an earlier model does not give.
     """
-    hyper, cut = settings["ranking"], data.cut
-    seed, refit = settings["model"]["seed"], settings["model"]["refit"]
-    order_then = order_now = None
-    epochs = settings["model"]["epochs"]
-    windows = [int(w) for w in np.unique(data.windows.windows) if w < cut and len(_with_targets(data.window(w)))]
-    if windows:
-        validation = data.window(windows[0])
-        towers = _towers(data, settings, windows[0])
-        epochs = train_towers(
-            towers,
-            data.batches(windows[0]),
-            settings["model"],
-            epochs,
-            f"{folder}/windows",
-            lambda: validation_ndcg(towers, validation, len(data.catalog)),
-        )
-        weights, lists = np.zeros(0, np.float32), []
-        for number in [*windows, cut] if refit else windows:
-            progress.info("ranking window %d of %d", number, cut)
-            states = data.window(number)
-            channels = _channels(data, towers, hyper, number, states)
-            if not len(weights):
-                weights = _first_stage(channels, states, seed, len(data.catalog))
-            lists.append(_lists(channels, states, weights, hyper, data))
-        order_then = Order(weights, train_ranker(_join(lists[: len(windows)]), hyper, seed))
-        order_now = Order(weights, train_ranker(_join(lists), hyper, seed)) if refit else None
+    hyper, refit = settings["ranking"], settings["model"]["refit"]
+    make = _TowerMaker(data, settings, folder)
+    orders = _earlier_orders(data, settings) if settings["model"]["start"] == REINDEX else _orders(data, settings, make)
+    plan = [(data.cut, data.window(data.cut), CUT), (data.cut + 1, data.users, NOW)]
     feeds = []
-    plan = [(cut, data.window(cut), order_then, "cut"), (cut + 1, data.users, order_now, "now")]
-    for number, states, order, name in plan if refit else plan[:1]:
-        towers = _towers(data, settings, number)
-        train_towers(towers, data.batches(number), settings["model"], epochs, f"{folder}/{name}")
-        feeds.append(
-            Feed(_channels(data, towers, hyper, number, states), order, hyper["candidates"], data.vocabulary[1])
-        )
-    return feeds[0], feeds[-1]
+    for number, states, name in plan if refit else plan[:1]:
+        channels = _channels(data, make(number, states, name), hyper, number, states)
+        feeds.append(Feed(channels, orders.get(name), hyper["candidates"], len(data.vocabulary.events)))
+        if name in orders:
+            make.weights[f"order_{name}"] = order_arrays(orders[name])
+    return Fitted(feeds[0], feeds[-1], make.weights)
 
 
-def _towers(data: TrainingData, settings: dict[str, Any], window: int) -> TwoTower:
-    """Fresh towers for what is before a window."""
-    hyper, known = settings["model"], data.pairs.before(window).items
-    tf.keras.utils.set_random_seed(hyper["seed"])
-    return TwoTower(
-        data.catalog,
-        np.bincount(known[known >= 0], minlength=len(data.catalog)),
-        users=data.vocabulary[0],
-        events=data.vocabulary[1],
-        history_length=settings["history_length"],
-        dimensions=hyper["dimensions"],
-        temperature=hyper["temperature"],
-        dropout=hyper["dropout"],
-        negatives=hyper["negatives"],
-        seed=hyper["seed"],
-        text=hyper["text"],
-    )
+class _TowerMaker:
+    """Towers as of a window's start: trained from nothing or from an earlier training's, or an earlier one's as they
+    are. Keeps the weights of all that it has made."""
+
+    def __init__(self, data: TrainingData, settings: dict[str, Any], folder: str):
+        self._data, self._settings, self._folder = data, settings, folder
+        self._epochs = settings["model"]["epochs"]
+        self.weights: dict[str, Arrays] = {}
+
+    def __call__(self, window: int, states: States, name: str) -> TwoTower:
+        """Towers for what is before a window; `states` are those at its start. The first that are made are validated by
+        them, and say how many epochs the others are trained for."""
+        model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
+        until = int(states.moments.min(initial=np.iinfo(np.int64).max))
+        epochs = self._start(model, name, until)
+        if epochs:
+            validation = None
+            if not self.weights and name == WINDOWS:
+                validation = functools.partial(validation_ndcg, model, states, len(self._data.catalog))
+            used = train_towers(
+                model,
+                self._data.batches(window),
+                hyper,
+                epochs,
+                f"{self._folder}/{name}",
+                validation,
+                self._settings["encoder"]["learning_rate"],
+            )
+            self._epochs = used if validation else self._epochs
+        self.weights[name] = tower_arrays(model, self._data.vocabulary, until)
+        return self._alone(model, window)
+
+    def _start(self, model: TwoTower, name: str, until: int) -> int:
+        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained."""
+        start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
+        # A model that is judged by what its weights have seen would be judged too well.
+        is_clean = earlier is not None and until_of(earlier) <= until
+        if start == REINDEX and not is_clean:
+            raise InputError(
+                "reindex: the log ends before what the last model was trained with; give the whole log, or run anew."
+                if earlier is not None
+                else "reindex: the last model has no weights for this; it was trained without model.refit, or without "
+                "ranking windows: run anew."
+            )
+        if start == FRESH or earlier is None or not is_clean:
+            return self._epochs
+        met = model.met.numpy()
+        set_tower_arrays(model, earlier, self._data.vocabulary)
+        model.refresh()
+        if start == REINDEX:
+            return 0
+        model.met.assign(np.maximum(met, model.met.numpy()))
+        return min(self._epochs, self._settings["model"]["warm_epochs"])
+
+    def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
+        """Fresh towers, on the devices of a strategy."""
+        settings, data = self._settings, self._data
+        hyper, known = settings["model"], data.pairs.before(window).items
+        # What is not trained has met nothing but what the earlier weights say.
+        counts = np.bincount(known[known >= 0], minlength=len(data.catalog)) * (hyper["start"] != REINDEX)
+        tf.keras.utils.set_random_seed(hyper["seed"])
+        with strategy.scope():
+            return TwoTower(
+                data.catalog,
+                counts,
+                users=len(data.vocabulary.users),
+                events=len(data.vocabulary.events),
+                history_length=settings["history_length"],
+                dimensions=hyper["dimensions"],
+                temperature=hyper["temperature"],
+                dropout=hyper["dropout"],
+                negatives=hyper["negatives"],
+                seed=hyper["seed"],
+                text=hyper["text"],
+                tuned=self._tuned(),
+            )
+
+    def _tuned(self) -> TunedTexts | None:
+        encoder = self._settings["encoder"]
+        if encoder["mode"] == FROZEN or not self._settings["model"]["text"]:
+            return None
+        bert = TextEncoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
+        return TunedTexts(bert, self._data.catalog.texts, encoder)
+
+    def _alone(self, model: TwoTower, window: int) -> TwoTower:
+        """The model as ordinary variables, where it was trained on several devices."""
+        if model.distribute_strategy.num_replicas_in_sync == 1:
+            return model
+        alone = self._fresh(window, tf.distribute.get_strategy())
+        for variable, value in zip(alone.learned().values(), model.learned().values(), strict=True):
+            variable.assign(value.numpy())
+        alone.refresh()
+        return alone
+
+
+def _orders(data: TrainingData, settings: dict[str, Any], make: _TowerMaker) -> dict[str, Order]:
+    """Name of the towers -> the ranking stage that goes with them, learned from the windows; empty without any."""
+    hyper, seed, refit = settings["ranking"], settings["model"]["seed"], settings["model"]["refit"]
+    numbers = np.unique(data.windows.windows).tolist()
+    windows = [w for w in numbers if w < data.cut and len(_with_targets(data.window(w)))]
+    if not windows:
+        return {}
+    towers = make(windows[0], data.window(windows[0]), WINDOWS)
+    weights, lists = np.zeros(0, np.float32), []
+    for number in [*windows, data.cut] if refit else windows:
+        progress.info("ranking window %d of %d", number, data.cut)
+        states = data.window(number)
+        channels = _channels(data, towers, hyper, number, states)
+        if not len(weights):
+            weights = _first_stage(channels, states, seed, len(data.catalog))
+        lists.append(_lists(channels, states, weights, hyper, data))
+    orders = {CUT: Order(weights, train_ranker(_join(lists[: len(windows)]), hyper, seed))}
+    if refit:
+        orders[NOW] = Order(weights, train_ranker(_join(lists), hyper, seed))
+    return orders
+
+
+def _earlier_orders(data: TrainingData, settings: dict[str, Any]) -> dict[str, Order]:
+    hidden, events = settings["ranking"]["hidden"], len(data.vocabulary.events)
+    found = {name: data.earlier.get(f"order_{name}") for name in (CUT, NOW)}
+    return {name: order_from(arrays, events, hidden) for name, arrays in found.items() if arrays is not None}
 
 
 def _channels(data: TrainingData, model: TwoTower, hyper: dict[str, Any], window: int, states: States) -> Channels:
     """The channels as of a window's start; `states` are those of all users then, as far as there are any."""
     pairs, items = data.pairs.before(window), len(data.catalog)
     progress.info("channels of %d pairs", len(pairs.items))
-    matrix = interaction_matrix(pairs, data.vocabulary[0], items)
+    matrix = interaction_matrix(pairs, len(data.vocabulary.users), items)
     first = np.full(items, np.iinfo(np.int64).max // 2)
     known = pairs.items >= 0
     np.minimum.at(first, pairs.items[known], pairs.timestamps[known])
@@ -200,7 +320,7 @@ def _first_stage(channels: Channels, states: States, seed: int, catalogue: int) 
 def _lists(channels: Channels, states: States, weights: np.ndarray, hyper: dict[str, Any], data: TrainingData) -> Lists:
     """The first stage's candidates of states that have anything relevant."""
     rows = _with_targets(states, hyper["states"])
-    count, events = min(hyper["candidates"], len(data.catalog)), data.vocabulary[1]
+    count, events = min(hyper["candidates"], len(data.catalog)), len(data.vocabulary.events)
     features = np.zeros((len(rows), count, len(weights)), np.float16)
     allowed = np.zeros((len(rows), count), bool)
     labels = np.zeros((len(rows), count, events + 1), bool)

@@ -21,6 +21,7 @@ _AS_THEY_ARE = (
     names.WINDOW,
     names.TRAIN_COUNT,
     names.POPULARITY,
+    names.TEXT,
     names.TEXT_EMBEDDING,
     names.SNAPSHOT_TIMESTAMPS,
 )

@@ -74,12 +74,13 @@ class TextEncoder(tf.Module):
     Args:
       folder: a Hugging Face-style BERT folder.
       max_tokens: word pieces of a text that are read, [CLS] and [SEP] included.
+      precision: a Keras policy, such as `mixed_bfloat16`.
 
     Raises:
       InputError: the folder holds no BERT that this encoder can be.
     """
 
-    def __init__(self, folder: str, max_tokens: int):
+    def __init__(self, folder: str, max_tokens: int, precision: str = "float32"):
         super().__init__(name="text_encoder")
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         if config.get("model_type") != "bert":
@@ -94,7 +95,7 @@ class TextEncoder(tf.Module):
         self._tokenizer = tf_text.FastBertTokenizer(
             vocabulary, token_out_type=tf.int32, lower_case_nfd_strip_accents=_is_uncased(folder)
         )
-        self.bert = _build_bert(config)
+        self.bert = _build_bert(config, precision)
         _load_weights(self.bert, load_file(str(Path(folder) / "model.safetensors")), config)
         self.bert.trainable = False
 
@@ -107,15 +108,24 @@ class TextEncoder(tf.Module):
         Returns:
           [batch, dimensions] float32, of unit length; the empty text is embedded as its special tokens.
         """
-        pieces = self._pieces(texts)
+        ids = self.tokens(texts)
+        return self.embed(ids.to_tensor(), ids.row_lengths())
+
+    def tokens(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """[batch] string to the word pieces that are read, special tokens included: [batch, None] int32."""
         edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
-        ids = tf.concat([edge * self._cls, pieces, edge * self._sep], axis=1).to_tensor()
-        mask = tf.sequence_mask(pieces.row_lengths() + 2, tf.shape(ids)[1], dtype=tf.int32)
-        tokens = self.bert({"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)})
+        return tf.concat([edge * self._cls, self._pieces(texts), edge * self._sep], axis=1)
+
+    def embed(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """What `__call__` makes of word pieces: `ids` [batch, length] int32, of which the first `lengths` ([batch]) of
+        each row are read."""
+        mask = tf.sequence_mask(lengths, tf.shape(ids)[1], dtype=tf.int32)
+        output = self.bert({"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)})
+        tokens = tf.cast(output["sequence_output"], tf.float32)
         if self._pooling == "cls":
-            return tf.math.l2_normalize(tokens["sequence_output"][:, 0], axis=1)
+            return tf.math.l2_normalize(tokens[:, 0], axis=1)
         weights = tf.cast(mask, tf.float32)[:, :, tf.newaxis]
-        mean = tf.reduce_sum(tokens["sequence_output"] * weights, axis=1) / tf.reduce_sum(weights, axis=1)
+        mean = tf.reduce_sum(tokens * weights, axis=1) / tf.reduce_sum(weights, axis=1)
         return tf.math.l2_normalize(mean, axis=1)
 
     def lengths(self, texts: tf.Tensor) -> tf.Tensor:
@@ -167,7 +177,16 @@ def _is_uncased(folder: str) -> bool:
     return bool(json.loads(file.read_text(encoding="utf-8")).get("do_lower_case", True)) if file.is_file() else True
 
 
-def _build_bert(config: dict[str, Any]) -> tf.keras.Model:
+def _build_bert(config: dict[str, Any], precision: str) -> tf.keras.Model:
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(precision)  # the encoder's layers ask for it when they are made
+    try:
+        return _bert(config)
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def _bert(config: dict[str, Any]) -> tf.keras.Model:
     bert = networks.BertEncoderV2(
         vocab_size=config["vocab_size"],
         hidden_size=config["hidden_size"],

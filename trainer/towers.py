@@ -1,12 +1,16 @@
 """The two towers. Both end on the unit sphere, so that a score is a cosine and a temperature sets its sharpness."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from trainer.data import Catalog
+from trainer.text_tuning import TunedTexts
 
 DAY = 86_400.0
 _HEADS = 2
+_AGES = 16  # functions of an event's age that are learned
 
 
 class Coins(tf.Module):
@@ -19,11 +23,15 @@ class Coins(tf.Module):
     def __init__(self, seed: int):
         super().__init__(name="coins")
         self._seed = seed
-        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step", aggregation=first)
 
     def seed(self, place: int) -> tf.Tensor:
-        """The step's seed, [2] int64; `place` tells apart what is thrown in one step."""
-        return tf.stack([tf.constant(self._seed * 1009 + place, tf.int64), self.step])
+        """The step's seed, [2] int64; `place` tells apart what is thrown in one step, and devices are told apart."""
+        replica = tf.distribute.get_replica_context()
+        device = 0 if replica is None else replica.replica_id_in_sync_group
+        whose = tf.cast(device, tf.int64) * 1_000_003 + self._seed * 1009 + place
+        return tf.stack([whose, self.step])
 
     def heads(self, shape: tf.Tensor, probability: float, place: int) -> tf.Tensor:
         """`shape` bools, True with a probability."""
@@ -43,18 +51,28 @@ class CandidateTower(tf.keras.Model):
       dropout: share of items whose id's embedding is dropped in a training step.
       coins: for dropout.
       text: whether the text is read.
+      tuned: the texts, where their encoder is trained along with the towers.
     """
 
     def __init__(
-        self, catalog: Catalog, met: np.ndarray, dimensions: int, dropout: float, coins: Coins, text: bool = True
+        self,
+        catalog: Catalog,
+        met: np.ndarray,
+        dimensions: int,
+        dropout: float,
+        coins: Coins,
+        text: bool = True,
+        tuned: TunedTexts | None = None,
     ):
         super().__init__(name="candidate_tower")
         items = len(catalog)
         self._dropout, self._coins = dropout, coins
-        self._text = tf.Variable(catalog.text_embeddings * float(text), trainable=False, name="text_embeddings")
+        self.tuned = tuned
+        fixed = tf.Variable(catalog.text_embeddings * float(text), trainable=False, name="text_embeddings")
+        self._text = fixed if tuned is None else tuned.table
         self._prices = tf.Variable(catalog.prices[:, np.newaxis], trainable=False, name="prices")
         self._categories = tf.Variable(catalog.categories, trainable=False, name="categories")
-        self._met = tf.Variable(met.astype(np.float32)[:, np.newaxis], trainable=False, name="met")
+        self.met = tf.Variable(met.astype(np.float32)[:, np.newaxis], trainable=False, name="met")
         self._ids = tf.keras.layers.Embedding(items, dimensions, name="item_id")
         self._category = tf.keras.layers.Embedding(
             int(catalog.categories.max(initial=0)) + 2, dimensions, name="category"
@@ -64,11 +82,22 @@ class CandidateTower(tf.keras.Model):
             name="content",
         )
 
-    def call(self, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+    @property
+    def item_table(self) -> tf.Variable:
+        """[items, dimensions]"""
+        return self._ids.embeddings
+
+    @property
+    def category_table(self) -> tf.Variable:
+        """[categories + 1, dimensions]"""
+        return self._category.embeddings
+
+    def call(self, items: tf.Tensor, training: bool = False, fresh: tf.Tensor | None = None) -> tf.Tensor:
         """Embeds items.
 
         Args:
           items: [batch] int64 item indices, none negative.
+          fresh: [n] int64, distinct places in `items`: the texts there are encoded anew, where the encoder is trained.
 
         Returns:
           [batch, dimensions] float32, of unit length.
@@ -77,10 +106,12 @@ class CandidateTower(tf.keras.Model):
         present = tf.cast(categories >= 0, tf.float32)[:, :, tf.newaxis]
         category = tf.reduce_sum(self._category(tf.maximum(categories, 0)) * present, axis=1)
         category /= tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
-        content = self._content(
-            tf.concat([tf.gather(self._text, items), category, tf.gather(self._prices, items)], axis=1)
-        )
-        met = tf.gather(self._met, items)
+        text = tf.gather(self._text, items)
+        if fresh is not None and self.tuned is not None:
+            encoded = self.tuned.fresh(tf.gather(items, fresh))
+            text = tf.tensor_scatter_nd_update(text, fresh[:, tf.newaxis], encoded)
+        content = self._content(tf.concat([text, category, tf.gather(self._prices, items)], axis=1))
+        met = tf.gather(self.met, items)
         if training:
             met *= 1.0 - tf.cast(self._coins.heads(tf.shape(met), self._dropout, 0), tf.float32)
         return tf.math.l2_normalize(content + met * self._ids(items), axis=1)
@@ -109,61 +140,120 @@ class QueryTower(tf.keras.Model):
         self._dropout, self._coins = dropout, coins
         dense, embedding = tf.keras.layers.Dense, tf.keras.layers.Embedding
         self._users = embedding(users + 1, dimensions, name="user_id", embeddings_initializer="zeros")
-        self._event = embedding(events + 1, dimensions, embeddings_initializer="zeros", name="event")
         self._hour = embedding(24, dimensions, embeddings_initializer="zeros", name="hour")
         self._weekday = embedding(7, dimensions, embeddings_initializer="zeros", name="weekday")
-        self._position = self.add_weight("position", [history_length, dimensions], initializer="zeros")
-        self._age = tf.keras.Sequential([dense(16, activation="tanh"), dense(dimensions)], name="age")
         self._nothing = self.add_weight("nothing", [dimensions], initializer="zeros")
         self._norms = [tf.keras.layers.LayerNormalization(name=f"norm_{i}") for i in range(3)]
-        self._attend = tf.keras.layers.MultiHeadAttention(_HEADS, max(dimensions // _HEADS, 1), name="attention")
+        self._looks = Looks(events, history_length, dimensions)
         self._think = tf.keras.Sequential([dense(2 * dimensions, activation="gelu"), dense(dimensions)], name="think")
         self._mix = tf.keras.Sequential([dense(2 * dimensions, activation="gelu"), dense(dimensions)], name="mix")
 
+    @property
+    def user_table(self) -> tf.Variable:
+        """[users + 1, dimensions]"""
+        return self._users.embeddings
+
     def call(
         self,
+        item_vectors: tf.Tensor,
         users: tf.Tensor,
         history: tf.Tensor,
-        present: tf.Tensor,
         events: tf.Tensor,
         ages: tf.Tensor,
         moments: tf.Tensor,
         training: bool = False,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tf.Tensor:
         """Embeds users.
 
         Args:
+          item_vectors: [n, dimensions] float32 candidate embeddings.
           users: [batch] int64 user indices.
-          history: [batch, length, dimensions] float32 candidate embeddings, newest first.
-          present: [batch, length] bool, False where the history is padded.
+          history: [batch, length] int64 rows of `item_vectors`, newest first, -1 where padded.
           events: [batch, length] int64 event indices.
           ages: [batch, length] float32, seconds from each event to the moment.
           moments: [batch] int64, seconds since 1970 UTC.
 
         Returns:
-          [batch, dimensions] float32 of unit length, and [batch, length] float32: how much the newest item looks at
-          each; sums to 1, or is all 0 without a history.
+          [batch, dimensions] float32 of unit length.
         """
+        present = history >= 0
         if training:
             present &= ~self._coins.heads(tf.shape(present), self._dropout, 1)
-        length = tf.shape(history)[1]
-        memories = self._norms[0](history) + self._position[:length] + self._event(events)
-        memories += self._age(log_days(ages)[:, :, tf.newaxis])
+        rows, mask = tf.maximum(history, 0), tf.cast(present, tf.float32)
         some = tf.cast(tf.reduce_any(present, axis=1), tf.float32)[:, tf.newaxis]
-        newest = some * memories[:, 0] + (1 - some) * self._nothing
-        looked, weights = self._attend(
-            newest[:, tf.newaxis], memories, attention_mask=present[:, tf.newaxis], return_attention_scores=True
-        )
-        newest = self._norms[1](newest + some * looked[:, 0])
+        memories = tf.gather(self._norms[0](item_vectors), rows)  # normed before they are gathered: once for each item
+        newest = some * (memories[:, 0] + self._looks.side(events[:, :1], ages[:, :1])) + (1 - some) * self._nothing
+        looked = self._looks(newest, memories, mask, events, ages)
+        newest = self._norms[1](newest + some * looked)
         thought = self._norms[2](newest + self._think(newest))
-        mask = tf.cast(present, tf.float32)
-        mean = tf.einsum("bl,bld->bd", mask, history) / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+        mean = tf.einsum("bl,bld->bd", mask, memories) / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
         user = self._users(users) * tf.cast(users < self._known_users, tf.float32)[:, tf.newaxis]
         if training:
             user *= 1.0 - tf.cast(self._coins.heads([tf.shape(user)[0], 1], self._dropout, 2), tf.float32)
         context = self._hour(moments // 3600 % 24) + self._weekday((moments // 86_400 + 3) % 7)  # 1970 began a Thursday
-        vectors = tf.math.l2_normalize(thought + user + context + self._mix(mean), axis=1)
-        return vectors, tf.reduce_mean(weights, axis=1)[:, 0] * mask
+        return tf.math.l2_normalize(thought + user + context + self._mix(mean), axis=1)
+
+
+class Looks(tf.keras.layers.Layer):
+    """How one query looks at memories: multi-head attention (Vaswani et al. 2017, arXiv 1706.03762) over item vectors
+    with their event, age and place added.
+
+    One query for each row lets all of it be computed without a key or a value of any memory: scores are linear in the
+    memories, so the query goes through the key's kernel; their weighted sum goes through the value's. What is added to
+    the item never grows beyond the few numbers that it is made from either.
+
+    Args:
+      events: number of kinds of events.
+      length: most memories.
+      dimensions: of the vectors.
+    """
+
+    def __init__(self, events: int, length: int, dimensions: int):
+        super().__init__(name="looks")
+        size = max(dimensions // _HEADS, 1)
+        self._events, self._scale = events, size**-0.5
+        self._query = self.add_weight("query", [dimensions, _HEADS, size], initializer="glorot_uniform")
+        self._key = self.add_weight("key", [dimensions, _HEADS, size], initializer="glorot_uniform")
+        self._value = self.add_weight("value", [dimensions, _HEADS, size], initializer="glorot_uniform")
+        self._out = self.add_weight("out", [_HEADS, size, dimensions], initializer="glorot_uniform")
+        self._bias = self.add_weight("bias", [dimensions], initializer="zeros")
+        self._position = self.add_weight("position", [length, dimensions], initializer="zeros")
+        self._side = self.add_weight(
+            "side", [_AGES + events + 1, dimensions], initializer=_side_initializer(dimensions)
+        )
+        self._age = tf.keras.layers.Dense(_AGES, activation="tanh", name="age")
+
+    def side(self, events: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
+        """What is added to the newest item: [batch, dimensions] of [batch, 1] events and ages."""
+        return tf.matmul(self._facts(events, ages)[:, 0], self._side) + self._position[0]
+
+    def call(
+        self, query: tf.Tensor, memories: tf.Tensor, mask: tf.Tensor, events: tf.Tensor, ages: tf.Tensor
+    ) -> tf.Tensor:
+        """[batch, dimensions] of `query` [batch, dimensions], `memories` [batch, length, dimensions], and `mask`
+        (float32), `events` and `ages` [batch, length]; see `QueryTower.call`."""
+        position, facts = self._position[: tf.shape(events)[1]], self._facts(events, ages)
+        asked = tf.einsum("bhe,dhe->bhd", tf.einsum("bd,dhe->bhe", query, self._query) * self._scale, self._key)
+        scores = tf.matmul(asked, memories, transpose_b=True) + tf.einsum("bhd,ld->bhl", asked, position)
+        scores += tf.matmul(tf.einsum("bhd,fd->bhf", asked, self._side), facts, transpose_b=True)
+        weights = tf.nn.softmax(scores + (mask[:, tf.newaxis] - 1.0) * 1e9)
+        seen = tf.matmul(weights, memories) + tf.einsum("bhl,ld->bhd", weights, position)
+        seen += tf.einsum("bhf,fd->bhd", tf.matmul(weights, facts), self._side)
+        return tf.einsum("bhe,hed->bd", tf.einsum("bhd,dhe->bhe", seen, self._value), self._out) + self._bias
+
+    def _facts(self, events: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
+        """[batch, length, facts] float32: a few functions of the age, and which event."""
+        return tf.concat([self._age(log_days(ages)[:, :, tf.newaxis]), tf.one_hot(events, self._events + 1)], axis=2)
+
+
+def _side_initializer(dimensions: int) -> Callable[..., tf.Tensor]:
+    """Glorot's for the functions of the age, zeros for the events."""
+
+    def initialize(shape: tf.TensorShape, dtype: tf.DType = tf.float32, **_: object) -> tf.Tensor:
+        ages = tf.keras.initializers.GlorotUniform()([_AGES, dimensions], dtype)
+        return tf.concat([ages, tf.zeros([shape[0] - _AGES, dimensions], dtype)], axis=0)
+
+    return initialize
 
 
 def log_days(seconds: tf.Tensor) -> tf.Tensor:

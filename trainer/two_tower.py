@@ -7,6 +7,7 @@ import tensorflow_recommenders as tfrs
 from schema import names
 from trainer.data import Catalog
 from trainer.reranking import exclude
+from trainer.text_tuning import TunedTexts
 from trainer.towers import CandidateTower, Coins, QueryTower
 
 
@@ -35,6 +36,7 @@ class TwoTower(tfrs.Model):
       negatives: items drawn in a step.
       seed: of dropout and draws; that of the weights is Keras's.
       text: whether the candidate tower reads texts.
+      tuned: see `CandidateTower`.
     """
 
     def __init__(
@@ -50,11 +52,12 @@ class TwoTower(tfrs.Model):
         negatives: int,
         seed: int,
         text: bool = True,
+        tuned: TunedTexts | None = None,
     ):
         super().__init__(name="two_tower")
         self._coins = Coins(seed)
         self._items, self._negatives = len(catalog), negatives
-        self.candidate_tower = CandidateTower(catalog, train_counts > 0, dimensions, dropout, self._coins, text)
+        self.candidate_tower = CandidateTower(catalog, train_counts > 0, dimensions, dropout, self._coins, text, tuned)
         self.query_tower = QueryTower(users, events, history_length, dimensions, dropout, self._coins)
         self.snapshots = tf.Variable(catalog.snapshots, trainable=False, name="snapshots")
         self.popularity = tf.Variable(catalog.popularity[:, 0], trainable=False, name="popularity")
@@ -62,6 +65,46 @@ class TwoTower(tfrs.Model):
         self._probability = tf.Variable(probability.astype(np.float32), trainable=False, name="sampling_probability")
         self._temperature = temperature
         self._popularity_weight = self.add_weight("popularity_weight", [], initializer="ones")
+        # Makes every variable, so that a checkpoint or another model's weights can be put in.
+        some = tf.zeros([1, 1], tf.int64)
+        self.embed_queries(self.candidate_tower(some[0]), some[0], some, some, some, some[0])
+
+    @property
+    def met(self) -> tf.Variable:
+        """[items, 1] float32: 1 where the item is a target in training, and so has an embedding of its id."""
+        return self.candidate_tower.met
+
+    def learned(self) -> dict[str, tf.Variable]:
+        """Everything that training changes, by a name that does not depend on the process, and what it has met."""
+        towers = {f"towers_{n}": variable for n, variable in enumerate(self.tower_variables())}
+        tuned = {f"encoder_{n}": variable for n, variable in enumerate(self.encoder_variables())}
+        return {"met": self.met, **towers, **tuned}
+
+    def tables(self) -> dict[str, str]:
+        """Of `learned`, what has a row for each user, item or category -> which of these."""
+        rows = {
+            self.met.ref(): "items",
+            self.candidate_tower.item_table.ref(): "items",
+            self.candidate_tower.category_table.ref(): "categories",
+            self.query_tower.user_table.ref(): "users",
+        }
+        return {name: rows[variable.ref()] for name, variable in self.learned().items() if variable.ref() in rows}
+
+    def tower_variables(self) -> list[tf.Variable]:
+        """The towers' own weights that are trained; Keras counts the text encoder's among them, trained or not."""
+        tuned = self.candidate_tower.tuned
+        encoder = set() if tuned is None else {variable.ref() for variable in tuned.variables}
+        return [variable for variable in self.trainable_variables if variable.ref() not in encoder]
+
+    def encoder_variables(self) -> list[tf.Variable]:
+        """The text encoder's weights that are trained along."""
+        tuned = self.candidate_tower.tuned
+        return [] if tuned is None else tuned.moving
+
+    def refresh(self) -> None:
+        """To be called after an epoch: reads the catalogue's texts by the encoder as it is."""
+        if self.candidate_tower.tuned is not None:
+            self.candidate_tower.tuned.refresh()
 
     def embed_queries(
         self,
@@ -76,9 +119,8 @@ class TwoTower(tfrs.Model):
         """Queries to [batch, dimensions + snapshots] float32. See `QueryTower.call`; `history` is [batch, length] int64
         rows of `item_vectors`, newest first, -1 where padded; `times` is [batch, length] int64 and `moments` [batch]
         int64, seconds since 1970 UTC; a moment after the last snapshot is now."""
-        memories = tf.gather(item_vectors, tf.maximum(history, 0))
         ages = tf.cast(moments[:, tf.newaxis] - times, tf.float32)
-        query, _ = self.query_tower(users, memories, history >= 0, events, ages, moments, training=training)
+        query = self.query_tower(item_vectors, users, history, events, ages, moments, training=training)
         moment = tf.one_hot(self.slots(moments), tf.shape(self.snapshots)[0])
         return tf.concat([query / self._temperature, self._popularity_weight * moment], axis=1)
 
@@ -115,16 +157,16 @@ class TwoTower(tfrs.Model):
     def _candidates(self, targets: tf.Tensor, history: tf.Tensor, training: bool) -> tuple[tf.Tensor, ...]:
         """(candidates [n], embeddings that begin with theirs, item -> row of its embedding). Each distinct item of the
         batch goes through the candidate tower once, whether it is a target, a draw or a memory."""
-        everything = tf.range(self._items, dtype=tf.int64)
+        everything, read = tf.range(self._items, dtype=tf.int64), tf.unique(targets)[0]
         if self._negatives >= self._items:
-            return everything, self.candidate_tower(everything, training=training), everything
+            return everything, self.candidate_tower(everything, training=training, fresh=read), everything
         seed = self._coins.seed(3)
         drawn = tf.random.stateless_uniform([self._negatives], seed, maxval=self._items, dtype=tf.int64)
         candidates, _ = tf.unique(tf.concat([targets, drawn], axis=0))
         distinct, _ = tf.unique(tf.concat([candidates, tf.reshape(tf.maximum(history, 0), [-1])], axis=0))
         rows = tf.range(tf.size(distinct), dtype=tf.int64)
         places = tf.tensor_scatter_nd_update(tf.fill([self._items], tf.int64.max), distinct[:, tf.newaxis], rows)
-        return candidates, self.candidate_tower(distinct, training=training), places
+        return candidates, self.candidate_tower(distinct, training=training, fresh=tf.gather(places, read)), places
 
     def _log_q(self, candidates: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """log of the probability that a candidate is among a step's candidates."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from trainer.data import Catalog, Pairs, Ragged, States, ragged
+from trainer.weights import Vocabulary
 
 DAY = 86_400
 EVENTS = 2
@@ -17,7 +18,16 @@ def catalog_of(items: int, seed: int = 0) -> Catalog:
         prices=random.normal(size=items).astype(np.float32),
         popularity=np.abs(random.normal(size=(items, 2, 3))).astype(np.float32),
         text_embeddings=texts / np.linalg.norm(texts, axis=1, keepdims=True),
+        texts=np.array([f"text {n}".encode() for n in range(items)], object),
         snapshots=np.array([0, 50 * DAY, 100 * DAY]),
+    )
+
+
+def vocabulary_of(users: int, catalog: Catalog) -> Vocabulary:
+    """Names for `catalog_of` and `states_of`."""
+    categories = [f"c{n}".encode() for n in range(int(catalog.categories.max()) + 1)]
+    return Vocabulary(
+        [f"u{n}".encode() for n in range(users)], [b"view", b"buy"], categories, catalog.item_ids.tolist()
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from schema import names
-from tests.trainer.shapes import DAY, EVENTS, catalog_of, states_of
+from tests.trainer.shapes import DAY, catalog_of, states_of, vocabulary_of
 from trainer.data import Pairs, States, ragged
 from trainer.fitting import TrainingData, _inputs, fit
 
@@ -25,7 +25,10 @@ SETTINGS = {
         "seed": 1,
         "refit": True,
         "text": True,
+        "start": "fresh",
+        "warm_epochs": 1,
     },
+    "encoder": {"mode": "frozen", "learning_rate": 1e-4},
     "ranking": {
         "channels": dict.fromkeys(("towers", "items", "users", "text", "popularity", "age"), True),
         "regularisation": 1.0,
@@ -87,7 +90,8 @@ def data_of(held_out: int = 0) -> TrainingData:
         return lambda epoch: tf.data.Dataset.from_tensor_slices(rows).shuffle(500, seed=epoch).batch(16)
 
     users = states_of(USERS, ITEMS, seed=30 + held_out)
-    return TrainingData(catalog_of(ITEMS), pairs, joined(windows), users, batches, (USERS, EVENTS))
+    catalog = catalog_of(ITEMS)
+    return TrainingData(catalog, pairs, joined(windows), users, batches, vocabulary_of(USERS, catalog))
 
 
 def scores(feed, states):
@@ -105,13 +109,13 @@ def feeds(tmp_path_factory):
 
 
 def test_what_is_held_out_does_not_touch_the_feed_that_is_judged(feeds, asked, tmp_path):
-    then, now = fit(data_of(held_out=7), SETTINGS, str(tmp_path))
+    then, now, _ = fit(data_of(held_out=7), SETTINGS, str(tmp_path))
     assert (scores(then, asked) == scores(feeds[0], asked)).all()
     assert not np.allclose(scores(now, asked), scores(feeds[1], asked))
 
 
 def test_only_candidates_are_ranked_and_the_rest_keep_the_first_stage_s_order(feeds, asked):
-    then, _ = feeds
+    then, *_ = feeds
     query = then.channels.query(*_inputs(asked, slice(None)))
     found, features = (value.numpy() for value in then.scores_and_features(query))
     first = features @ then._weights.numpy()
@@ -127,7 +131,7 @@ def test_only_candidates_are_ranked_and_the_rest_keep_the_first_stage_s_order(fe
 
 
 def test_what_is_unwanted_takes_no_candidate_s_place(feeds, asked):
-    then, _ = feeds
+    then, *_ = feeds
     query = then.channels.query(*_inputs(asked, slice(None)))
     unwanted = np.zeros((5, ITEMS), bool)
     unwanted[:, :4] = True
@@ -137,14 +141,14 @@ def test_what_is_unwanted_takes_no_candidate_s_place(feeds, asked):
 
 def test_without_a_refit_the_judged_feed_is_served(tmp_path):
     settings = {**SETTINGS, "model": {**SETTINGS["model"], "refit": False}}
-    then, now = fit(data_of(), settings, str(tmp_path))
+    then, now, _ = fit(data_of(), settings, str(tmp_path))
     assert then is now
 
 
 def test_without_windows_the_towers_stand_alone(tmp_path, asked):
     data = data_of()
     data = dataclasses.replace(data, windows=data.window(CUT))
-    then, _ = fit(data, SETTINGS, str(tmp_path))
+    then, *_ = fit(data, SETTINGS, str(tmp_path))
     query = then.channels.query(*_inputs(asked, slice(None)))
     assert (then.scores(query).numpy() == then.channels.tower_scores(query).numpy()).all()
     assert np.isnan(then.probabilities(then.channels(query)).numpy()).all()

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from safetensors.numpy import save_file
 
 from schema.errors import InputError
+from tests.trainer.tiny_bert import SPECIAL, write_bert
 from trainer.text_encoder import TextEncoder, fingerprint, load_encoder, resolve_encoder
 
 
@@ -83,42 +83,13 @@ def test_it_runs_inside_a_saved_model(tmp_path, folder, encoder):
     assert np.abs(found - encoder.encode(["a red cup"])).max() < 1e-5
 
 
-CHINESE = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"红色杯子咖啡很好", "mug", "##s")
-TINY = {
-    "model_type": "bert",
-    "vocab_size": len(CHINESE),
-    "hidden_size": 8,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "max_position_embeddings": 32,
-    "type_vocab_size": 2,
-}
+CHINESE = (*SPECIAL, *"红色杯子咖啡很好", "mug", "##s")
 
 
 @pytest.fixture
 def chinese(tmp_path) -> Path:
     """A BERT folder of one small random layer with a Chinese vocabulary."""
-    rng = np.random.default_rng(1)
-    sizes = {
-        "embeddings.word_embeddings.weight": (len(CHINESE), 8),
-        "embeddings.position_embeddings.weight": (32, 8),
-        "embeddings.token_type_embeddings.weight": (2, 8),
-        "embeddings.LayerNorm.weight": (8,),
-        "embeddings.LayerNorm.bias": (8,),
-    }
-    layer = "encoder.layer.0."
-    for part, shape in (("attention.self.query", 8), ("attention.self.key", 8), ("attention.self.value", 8)):
-        sizes |= {f"{layer}{part}.weight": (8, shape), f"{layer}{part}.bias": (8,)}
-    dense = (("attention.output.dense", (8, 8)), ("intermediate.dense", (16, 8)), ("output.dense", (8, 16)))
-    for part, shape in dense:
-        sizes |= {f"{layer}{part}.weight": shape, f"{layer}{part}.bias": shape[:1]}
-    for part in ("attention.output", "output"):
-        sizes |= {f"{layer}{part}.LayerNorm.weight": (8,), f"{layer}{part}.LayerNorm.bias": (8,)}
-    weights = {name: rng.normal(size=size).astype(np.float32) for name, size in sizes.items()}
-    save_file(weights, str(tmp_path / "model.safetensors"))
-    (tmp_path / "config.json").write_text(json.dumps(TINY))
-    (tmp_path / "vocab.txt").write_text("\n".join(CHINESE), encoding="utf-8")
+    write_bert(tmp_path, CHINESE[len(SPECIAL) :])
     return tmp_path
 
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from schema import names
 from tests.trainer.shapes import DAY, catalog_of
+from trainer.towers import Looks
 from trainer.two_tower import TwoTower
 
 ITEMS = 12
@@ -34,10 +35,10 @@ def scores_of(model):
     vectors = model.candidate_tower(tf.range(ITEMS, dtype=tf.int64)).numpy()
     history = inputs[names.HISTORY_ITEMS].numpy()
     moments = inputs[names.TIMESTAMP]
-    queries, _ = model.query_tower(
+    queries = model.query_tower(
+        tf.constant(vectors),
         inputs[names.USER_INDEX],
-        tf.constant(vectors[np.maximum(history, 0)]),
-        tf.constant(history >= 0),
+        tf.constant(history),
         inputs[names.HISTORY_EVENT_INDICES],
         tf.cast(moments[:, tf.newaxis] - inputs[names.HISTORY_TIMESTAMPS], tf.float32),
         moments,
@@ -59,13 +60,36 @@ def test_both_towers_end_on_the_unit_sphere():
     model = towers()
     assert np.linalg.norm(model.candidate_tower(tf.range(ITEMS, dtype=tf.int64)), axis=1) == pytest.approx(1)
     inputs = batch()
-    history = tf.constant(np.random.default_rng(0).normal(size=(2, 2, 8)), tf.float32)
-    vectors, attention = model.query_tower(
-        inputs[names.USER_INDEX], history, inputs[names.HISTORY_ITEMS] >= 0, inputs[names.HISTORY_EVENT_INDICES],
-        tf.zeros([2, 2]), inputs[names.TIMESTAMP],
-    )  # fmt: skip
-    assert np.linalg.norm(vectors, axis=1)[0] == pytest.approx(1)
-    assert attention.numpy().sum(axis=1) == pytest.approx([1, 0])
+    vectors = model.query_tower(
+        tf.constant(np.random.default_rng(0).normal(size=(ITEMS, 8)), tf.float32),
+        inputs[names.USER_INDEX],
+        inputs[names.HISTORY_ITEMS],
+        inputs[names.HISTORY_EVENT_INDICES],
+        tf.zeros([2, 2]),
+        inputs[names.TIMESTAMP],
+    )
+    assert np.linalg.norm(vectors, axis=1)[0] == pytest.approx(1)  # of the other nothing is known yet
+
+
+def test_looks_are_multi_head_attention():
+    """Against Keras's layer, over memories with everything added to them."""
+    random = np.random.default_rng(0)
+    looks, query = Looks(events=2, length=5, dimensions=8), random.normal(size=(3, 8)).astype(np.float32)
+    memories = random.normal(size=(3, 4, 8)).astype(np.float32)
+    events, ages = tf.constant(random.integers(0, 3, (3, 4))), tf.constant(random.uniform(0, 1e6, (3, 4)), tf.float32)
+    mask = tf.constant([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]], tf.float32)
+    looks(query, memories, mask, events, ages)
+    for variable in looks.trainable_variables:
+        variable.assign(random.normal(size=variable.shape))
+    plain = tf.keras.layers.MultiHeadAttention(2, 4)
+    whole = memories + tf.matmul(looks._facts(events, ages), looks._side) + looks._position[:4]
+    plain(query[:, np.newaxis], whole)
+    zeros = np.zeros((2, 4), np.float32)
+    kernels = (looks._query, zeros, looks._key, zeros, looks._value, zeros, looks._out, looks._bias)
+    plain.set_weights([np.array(kernel) for kernel in kernels])
+    expected = plain(query[:, np.newaxis], whole, attention_mask=mask[:, tf.newaxis] > 0)[:, 0].numpy()
+    assert looks(query, memories, mask, events, ages).numpy() == pytest.approx(expected, abs=1e-4)
+    assert looks.side(events[:, :1], ages[:, :1]).numpy() == pytest.approx((whole - memories)[:, 0].numpy(), abs=1e-5)
 
 
 def test_an_item_that_training_never_met_is_placed_by_its_content_alone():

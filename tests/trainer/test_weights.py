@@ -1,0 +1,130 @@
+"""What one training leaves to the next."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schema.errors import InputError
+from tests.trainer.shapes import catalog_of, vocabulary_of
+from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, _inputs, data_of, scores
+from tests.trainer.test_two_tower import towers
+from trainer import weights
+from trainer.fitting import fit
+
+
+def settings_of(start, **model):
+    return {**SETTINGS, "model": {**SETTINGS["model"], "start": start, **model}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first")
+    fitted = fit(data_of(), SETTINGS, str(folder / "checkpoints"))
+    weights.save(fitted.weights, str(folder / "weights"))
+    return fitted, weights.load(str(folder / "weights"))
+
+
+def test_files_hold_what_was_trained(trained):
+    fitted, loaded = trained
+    assert set(loaded) == {"windows", "cut", "now", "order_cut", "order_now"}
+    for name, arrays in fitted.weights.items():
+        assert {key: value.tolist() for key, value in arrays.items()} == {
+            key: value.tolist() for key, value in loaded[name].items()
+        }
+
+
+def test_rows_go_to_whom_they_were_of_and_newcomers_stay_fresh():
+    catalog = catalog_of(12)
+    old, new = towers(), towers()
+    for n, variable in enumerate(old.learned().values()):
+        variable.assign(tf.random.stateless_uniform(variable.shape, [n, 1]))
+    before = vocabulary_of(3, catalog)
+    arrays = weights.tower_arrays(old, before, 5)
+    # The first user and item are gone, others came, and everybody has another number.
+    after = before._replace(users=[b"u2", b"new", b"u1"], items=[b"other", *before.items[:0:-1]])
+    fresh = {name: variable.numpy() for name, variable in new.learned().items()}
+    weights.set_tower_arrays(new, arrays, after)
+    users, items = new.query_tower.user_table.numpy(), new.candidate_tower.item_table.numpy()
+    table = next(name for name, rows in new.tables().items() if rows == "users")
+    assert (users[[0, 2, 3]] == old.query_tower.user_table.numpy()[[2, 1, 3]]).all()
+    assert (users[1] == fresh[table][1]).all()
+    assert (items[1:] == old.candidate_tower.item_table.numpy()[:0:-1]).all()
+    assert new.met.numpy()[1] == old.met.numpy()[11]
+    assert weights.until_of(arrays) == 5
+
+
+def test_weights_of_another_model_are_refused():
+    catalog = catalog_of(12)
+    arrays = weights.tower_arrays(towers(), vocabulary_of(3, catalog), 0)
+    with pytest.raises(InputError, match=r"has changed since; train anew"):
+        weights.set_tower_arrays(towers(dimensions=4), arrays, vocabulary_of(3, catalog))
+    with pytest.raises(InputError, match="events have changed"):
+        weights.set_tower_arrays(towers(), arrays, vocabulary_of(3, catalog)._replace(events=[b"click", b"buy"]))
+
+
+def test_a_folder_without_weights_is_told(tmp_path):
+    with pytest.raises(InputError, match="holds no weights"):
+        weights.load(str(tmp_path))
+
+
+def test_re_indexing_trains_nothing_and_answers_the_same(trained, tmp_path):
+    fitted, earlier = trained
+
+    def no_training(window):
+        raise AssertionError("trains")
+
+    data = dataclasses.replace(data_of(), earlier=earlier, batches=no_training)
+    again = fit(data, settings_of("reindex"), str(tmp_path))
+    asked = data.window(CUT)
+    for one, other in ((again.then, fitted.then), (again.now, fitted.now)):
+        assert scores(one, asked) == pytest.approx(scores(other, asked), abs=1e-5)
+
+
+def test_re_indexing_places_a_new_item_by_its_content(trained, tmp_path):
+    _, earlier = trained
+    data = dataclasses.replace(data_of(), earlier=earlier)
+    catalog = data.catalog
+    twin = {
+        name: np.concatenate([value, value[:1]])
+        for name, value in vars(catalog).items()
+        if name not in ("item_ids", "snapshots")
+    }
+    grown = dataclasses.replace(catalog, **twin, item_ids=np.append(catalog.item_ids, b"twin"))
+    vocabulary = data.vocabulary._replace(items=grown.item_ids.tolist())
+    data = dataclasses.replace(data, catalog=grown, vocabulary=vocabulary)
+    again = fit(data, settings_of("reindex"), str(tmp_path))
+    model = again.now.channels.model
+    vectors = again.now.channels.item_vectors.numpy()
+    assert model.met.numpy()[ITEMS] == 0
+    model.met.assign(np.zeros((ITEMS + 1, 1)))
+    content = model.candidate_tower(tf.constant([0], tf.int64)).numpy()[0]
+    assert vectors[ITEMS] == pytest.approx(content, abs=1e-6)
+    assert scores(again.now, data.window(CUT)).shape == (USERS, ITEMS + 1)
+
+
+def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
+    fitted, earlier = trained
+    tiny = settings_of("warm", learning_rate=1e-9, refit=False)
+    data = data_of()
+    data = dataclasses.replace(data, earlier=earlier, windows=data.window(CUT))
+    again = fit(data, tiny, str(tmp_path))
+    query = again.then.channels.query(*_inputs(data_of().window(CUT), slice(None)))
+    expected = fitted.then.channels.query(*_inputs(data_of().window(CUT), slice(None)))
+    assert query.vectors.numpy() == pytest.approx(expected.vectors.numpy(), abs=1e-4)
+
+
+def test_weights_that_have_seen_what_is_judged_are_not_used(trained, tmp_path):
+    _, earlier = trained
+    spoiled = {**earlier, "cut": {**earlier["cut"], "until": earlier["cut"]["until"] + 1}}
+    data = dataclasses.replace(data_of(), earlier=spoiled)
+    with pytest.raises(InputError, match=r"reindex: the log ends before"):
+        fit(data, settings_of("reindex"), str(tmp_path / "reindex"))
+    # Without windows, since only the cut's towers are asked here.
+    data = dataclasses.replace(data, windows=data.window(CUT))
+    settings = [settings_of(start, learning_rate=1e-9, epochs=1, refit=False) for start in ("warm", "fresh")]
+    warm, fresh = (fit(data, one, str(tmp_path / one["model"]["start"])) for one in settings)
+    query = _inputs(data.window(CUT), slice(None))
+    vectors = [one.then.channels.query(*query).vectors.numpy() for one in (warm, fresh)]
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-4)

@@ -1,0 +1,127 @@
+"""What one training leaves to the next: the towers' weights by the names of users, items and categories, since their
+numbers change with every log and catalogue, and what the ranking stage has learned."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from schema.errors import InputError
+from trainer.feed import Order
+from trainer.ranker import Ranker
+from trainer.two_tower import TwoTower
+
+Arrays = dict[str, np.ndarray]
+WINDOWS, CUT, NOW = "windows", "cut", "now"  # the towers of the ranking windows, the Evaluator, the server
+_UNTIL = "until"
+
+
+class Vocabulary(NamedTuple):
+    """Names in the order of their index: bytes."""
+
+    users: Sequence[bytes]
+    events: Sequence[bytes]
+    categories: Sequence[bytes]
+    items: Sequence[bytes]
+
+
+def tower_arrays(model: TwoTower, vocabulary: Vocabulary, until: int) -> Arrays:
+    """Everything that training has changed in a model.
+
+    Args:
+      model: trained towers.
+      vocabulary: what its tables' rows are of.
+      until: seconds since 1970 UTC; the training has seen nothing from then on.
+    """
+    named = {name: np.array(values, np.bytes_) for name, values in vocabulary._asdict().items()}
+    return {**named, **_values(model), _UNTIL: np.array(until)}
+
+
+def set_tower_arrays(model: TwoTower, arrays: Arrays, vocabulary: Vocabulary) -> None:
+    """Gives a fresh model the weights of `tower_arrays`, each row of a table to whom it was of; a user, an item or a
+    category that has none keeps the fresh one.
+
+    Raises:
+      InputError: the weights are of another kind of model.
+    """
+    if arrays["events"].tolist() != list(vocabulary.events):
+        raise InputError("the configuration's events have changed since the model that is to be continued; train anew.")
+    for name, variable in model.learned().items():
+        value = arrays.get(name)
+        table = model.tables().get(name)
+        if value is not None and table is not None:
+            value = _moved(value, variable.numpy(), arrays[table].tolist(), getattr(vocabulary, table))
+        if value is None or value.shape != tuple(variable.shape):
+            raise InputError(
+                f"the model that is to be continued has no {name} of shape {tuple(variable.shape)}: the "
+                "configuration's model, encoder or split section has changed since; train anew."
+            )
+        variable.assign(value)
+
+
+def _values(model: TwoTower) -> Arrays:
+    return {name: variable.numpy() for name, variable in model.learned().items()}
+
+
+def _moved(old: np.ndarray, fresh: np.ndarray, old_names: list[bytes], names: Sequence[bytes]) -> np.ndarray:
+    """Rows of a table in another order; what follows the named rows, that of everybody else, comes last again."""
+    if old.shape[1:] != fresh.shape[1:]:
+        return old
+    place = {name: row for row, name in enumerate(old_names)}
+    rows = np.array([place.get(name, -1) for name in names], np.int64)
+    moved = fresh.copy()
+    moved[: len(rows)][rows >= 0] = old[rows[rows >= 0]]
+    moved[len(rows) :] = old[len(old_names) :]
+    return moved
+
+
+def order_arrays(order: Order) -> Arrays:
+    """The ranking stage's weights."""
+    variables = {f"ranker_{n}": variable.numpy() for n, variable in enumerate(order.ranker.variables)}
+    return {"weights": order.weights, **variables}
+
+
+def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
+    """The inverse of `order_arrays`.
+
+    Raises:
+      InputError: the weights are of another ranking stage.
+    """
+    features = len(arrays["weights"])
+    ranker = Ranker(np.zeros(features), np.ones(features), events, hidden)
+    ranker(np.zeros((1, 1, features), np.float32))
+    found = [arrays.get(f"ranker_{n}") for n in range(len(ranker.variables))]
+    for variable, value in zip(ranker.variables, found, strict=True):
+        if value is None or value.shape != tuple(variable.shape):
+            raise InputError("the configuration's ranking section has changed since the model that is to be continued.")
+        variable.assign(value)
+    return Order(arrays["weights"], ranker)
+
+
+def save(arrays: dict[str, Arrays], folder: str) -> None:
+    """Writes each entry as a file of a folder."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, values in arrays.items():
+        np.savez_compressed(f"{folder}/{name}.npz", **values)
+
+
+def load(folder: str) -> dict[str, Arrays]:
+    """The inverse of `save`; nothing in a file is executed.
+
+    Raises:
+      InputError: there are no weights.
+    """
+    files = sorted(Path(folder).glob("*.npz"))
+    if not files:
+        raise InputError(f"{folder}: holds no weights; the model was exported by an older homefeed: train anew.")
+    found = {}
+    for file in files:
+        with np.load(file, allow_pickle=False) as values:
+            found[file.stem] = dict(values)
+    return found
+
+
+def until_of(arrays: Arrays) -> int:
+    """See `tower_arrays`."""
+    return int(arrays[_UNTIL])
