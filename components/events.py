@@ -11,37 +11,66 @@ from apache_beam.pvalue import AsSingleton
 
 from components.columnar import buckets_of, concat, from_ipc, partition, ranks, scalars, to_ipc
 from components.examples import read_examples
+from components.sentiment import hashes_of, lookup
 from schema import names
 
 _SIDE_INPUT_ITEMS = 1_000_000  # a larger catalogue is joined by key
 _EVENT_COLUMNS = {names.USER_ID: bytes, names.ITEM_ID: bytes, names.EVENT: bytes, names.TIMESTAMP: int}
+TRAIT_SEPARATOR = b"\x1f"
 
 
 class ReadEvents(beam.PTransform):
-    """Files of behaviors to batches of scalar columns, of the rows that have a user, an item, a time and a weight."""
+    """Files of behaviors to batches as `usable_events` makes them.
 
-    def __init__(self, weights: Mapping[str, float]):
+    Args:
+      weights: event -> weight; events of weight 0 are left out.
+      context: columns of behaviors that say where an event came from.
+    """
+
+    def __init__(self, weights: Mapping[str, float], context: list[str]):
         super().__init__()
         self._known = [event.encode() for event, weight in weights.items() if weight > 0]
+        self._context = context
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        known = self._known
-        return files | beam.Reshuffle() | beam.FlatMap(_events_of, known)
+        known, context = self._known, self._context
+        return files | beam.Reshuffle() | beam.FlatMap(_events_of, known, context)
 
 
-def _events_of(path: str, known: list[bytes]) -> Iterator[pa.RecordBatch]:
-    for batch in read_examples([path], _EVENT_COLUMNS):
-        yield usable_events(batch, known)
+def _events_of(path: str, known: list[bytes], context: list[str]) -> Iterator[pa.RecordBatch]:
+    columns = {**_EVENT_COLUMNS, names.COMMENT: bytes, **dict.fromkeys(context, bytes)}
+    for batch in read_examples([path], columns):
+        yield usable_events(batch, known, context)
 
 
-def usable_events(batch: pa.RecordBatch, known: list[bytes]) -> pa.RecordBatch:
-    """The rows of a batch of behaviors that InteractionGen takes, as scalar columns."""
+def usable_events(batch: pa.RecordBatch, known: list[bytes], context: list[str]) -> pa.RecordBatch:
+    """The rows of a batch of behaviors that have a user, an item, a time and a weight, as scalar columns: these, the
+    context's traits in one string, and the key of the comment's text."""
     columns = scalars(batch)
-    rows = pa.RecordBatch.from_arrays([columns[name] for name in _EVENT_COLUMNS], list(_EVENT_COLUMNS))
+    names_of = [*_EVENT_COLUMNS, names.TRAITS, names.COMMENT]
+    values = [columns[name] for name in _EVENT_COLUMNS]
+    values += [_traits(columns, context), hashes_of(columns[names.COMMENT])]
+    rows = pa.RecordBatch.from_arrays(values, names_of)
     usable = pa.compute.is_in(rows.column(2), pa.array(known, pa.binary()))
     for column in (0, 1, 3):
         usable = pa.compute.and_(usable, rows.column(column).is_valid())
     return rows.filter(usable)
+
+
+def _traits(columns: Mapping[str, pa.Array], context: list[str]) -> pa.Array:
+    """`column=value` of the context's columns, joined; of one without a value nothing stands between separators."""
+    named = [pa.compute.binary_join_element_wise(f"{c}=".encode(), columns[c], b"") for c in context]
+    empty = pa.array([b""] * len(columns[names.USER_ID]), pa.binary())
+    return pa.compute.binary_join_element_wise(
+        empty, *(pa.compute.fill_null(values, b"") for values in named), TRAIT_SEPARATOR
+    )
+
+
+def with_sentiment(events: pa.RecordBatch, table: tuple[pa.Array, np.ndarray]) -> pa.RecordBatch:
+    """The comment's key replaced by what it says: float64, NaN where there is nothing."""
+    *columns, comments = events.columns
+    values = [*columns, pa.array(lookup(table, comments))]
+    return pa.RecordBatch.from_arrays(values, [*events.schema.names[:-1], names.SENTIMENT])
 
 
 class OfKnownItems(beam.PTransform):
@@ -137,9 +166,10 @@ class LatestEvents(beam.CombineFn):
 
 
 def latest_events(events: pa.RecordBatch, most: int) -> pa.RecordBatch:
-    """Distinct rows ordered by user, time, item and event, of each user the last `most`."""
+    """Rows of distinct user, time, item and event, ordered by these, of each user the last `most`."""
     codes = [ranks(events.column(i))[1] for i in (0, 1, 2)]
-    order = np.lexsort((codes[2], codes[1], np.asarray(events.column(3)), codes[0]))
+    others = [ranks(c)[1] if pa.types.is_binary(c.type) else np.asarray(c) for c in events.columns[4:]]
+    order = np.lexsort((*others[::-1], codes[2], codes[1], np.asarray(events.column(3)), codes[0]))
     columns = [code[order] for code in (*codes, np.asarray(events.column(3)))]
     first = np.ones(len(order), bool)
     first[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])

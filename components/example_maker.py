@@ -1,7 +1,7 @@
 """A bucket of users' events to example files: what `interactions.py` says of each user, encoded by columns."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from components.columnar import from_ipc, ranks
+from components.events import TRAIT_SEPARATOR
 from components.examples import ExamplesWriter
 from components.interactions import Event, Example, Timeline, UserExamples
 from schema import names
@@ -21,9 +22,10 @@ _TRAINING = (names.TRAIN_SPLIT, names.LATE_SPLIT)
 
 
 class MakeExamples(beam.DoFn):
-    """(bucket, its users' events) to example files of the bucket; yields what the catalogue's rows need.
+    """(bucket, its users' events and profiles) to example files of the bucket; yields what the catalogue's rows need.
 
-    Yields under `COUNTS` (item, train examples), under `SLOTS` (item, [half-lives, snapshots] decayed weights).
+    Yields under `COUNTS` (item, train examples), under `SLOTS` (item, [half-lives + 2, snapshots]: decayed weights, the
+    sum of its comments' sentiments, and their number).
 
     Args:
       weights: event -> weight.
@@ -33,6 +35,7 @@ class MakeExamples(beam.DoFn):
     """
 
     COUNTS, SLOTS = "counts", "slots"
+    EVENTS, PROFILES = "events", "profiles"
 
     def __init__(
         self, weights: Mapping[str, float], split: Mapping[str, Any], folders: Mapping[str, str], buckets: int
@@ -40,9 +43,15 @@ class MakeExamples(beam.DoFn):
         self._weights = {event.encode(): weight for event, weight in weights.items() if weight > 0}
         self._split, self._folders, self._buckets = dict(split), folders, buckets
 
-    def process(self, element: tuple[int, bytes], timeline: Timeline) -> Iterator[beam.pvalue.TaggedOutput]:
-        bucket, data = element
-        table = _Bucket(from_ipc(data), self._weights)
+    def process(
+        self, element: tuple[int, dict[str, Iterable[Any]]], timeline: Timeline
+    ) -> Iterator[beam.pvalue.TaggedOutput]:
+        bucket, sides = element
+        for data in sides[self.EVENTS]:  # one, or none where the bucket has profiles only
+            table = _Bucket(from_ipc(data), self._weights, latest_profiles(sides[self.PROFILES]))
+            yield from self._write(bucket, table, timeline)
+
+    def _write(self, bucket: int, table: "_Bucket", timeline: Timeline) -> Iterator[beam.pvalue.TaggedOutput]:
         make = UserExamples(timeline, table.weights, self._split)
         counts: Counter[int] = Counter()
         with ExitStack() as stack:
@@ -65,10 +74,20 @@ class MakeExamples(beam.DoFn):
             yield beam.pvalue.TaggedOutput(self.SLOTS, pair)
 
 
-class _Bucket:
-    """Events of a bucket of users with items and events as codes, in the order of `latest_events`."""
+def latest_profiles(profiles: Iterable[tuple[bytes, Any, list[bytes]]]) -> dict[bytes, list[bytes]]:
+    """User id -> traits, of (user id, order, traits): the last counts."""
+    return {user: traits for user, _, traits in sorted(profiles)}
 
-    def __init__(self, events: pa.RecordBatch, weights: Mapping[bytes, float]):
+
+class _Bucket:
+    """Events of a bucket of users with items, events and contexts as codes, in the order of `latest_events`."""
+
+    def __init__(self, events: pa.RecordBatch, weights: Mapping[bytes, float], profiles: Mapping[bytes, list[bytes]]):
+        self._profiles = profiles
+        contexts, self._context_codes = ranks(events.column(4))
+        self._contexts = [[trait for trait in context.split(TRAIT_SEPARATOR) if trait] for context in contexts]
+        self._sentiments = np.asarray(events.column(5))
+        self._factors = 1.0 + np.nan_to_num(self._sentiments)
         self._users, self._user_codes = ranks(events.column(0))
         self.items, self._item_codes = ranks(events.column(1))
         self._events, self._event_codes = ranks(events.column(2))
@@ -78,28 +97,30 @@ class _Bucket:
     def users(self) -> Iterator[tuple[bytes, list[Event]]]:
         """(user id, their events), one user after the other."""
         starts = np.searchsorted(self._user_codes, np.arange(len(self._users) + 1)).tolist()
-        columns = (self._timestamps, self._item_codes, self._event_codes)
+        columns = (self._timestamps, self._item_codes, self._event_codes, self._context_codes, self._factors)
         for user_id, (start, end) in zip(self._users, pairwise(starts), strict=True):
             yield user_id, list(map(Event, *(column[start:end].tolist() for column in columns)))
 
     def decayed(self, timeline: Timeline, half_lives: Sequence[float]) -> Iterator[tuple[bytes, np.ndarray]]:
-        """(item, [half-lives, snapshots] float64): by slot, weights decayed to its snapshot; the strongest
-        event weighs 1."""
+        """(item, [half-lives + 2, snapshots] float64): see `MakeExamples`; by slot, weights decayed to its snapshot."""
         snapshots = np.array(timeline.snapshots)
         slots = np.searchsorted(snapshots, self._timestamps, side="right")
-        weights = np.array([self.weights[code] for code in range(len(self._events))])[self._event_codes]
+        weights = np.array([self.weights[code] for code in range(len(self._events))])[self._event_codes] * self._factors
         ages, places = snapshots[slots] - self._timestamps, self._item_codes * len(snapshots) + slots
         cells = [
             np.bincount(places, weights * 0.5 ** (ages / half_life), len(self.items) * len(snapshots))
             for half_life in half_lives
         ]
-        by_item = np.stack(cells).reshape(len(half_lives), len(self.items), len(snapshots)).swapaxes(0, 1)
+        size = len(self.items) * len(snapshots)
+        cells += [np.bincount(places, said, size) for said in (self._factors - 1.0, ~np.isnan(self._sentiments))]
+        by_item = np.stack(cells).reshape(len(cells), len(self.items), len(snapshots)).swapaxes(0, 1)
         yield from zip(self.items, by_item, strict=True)
 
     def encode(self, split: str, users: list[bytes], examples: list[Example], known: list[bool]) -> pa.RecordBatch:
         """Examples of a split as a batch in the form of tf.Examples."""
         columns = {
             names.USER_ID: _each(users, pa.binary()),
+            names.TRAITS: self._traits(users, examples),
             **self._histories(examples),
             names.TIMESTAMP: _each([e.now for e in examples], pa.int64()),
         }
@@ -122,6 +143,12 @@ class _Bucket:
             trained = [[user] if learnt else [] for user, learnt in zip(users, known, strict=True)]
             columns[names.KNOWN_USER_ID] = pa.array(trained, pa.large_list(pa.binary()))
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+
+    def _traits(self, users: list[bytes], examples: list[Example]) -> pa.Array:
+        """The users' profiles and, where there is a target event, its context."""
+        contexts = ([] if e.context is None else self._contexts[e.context] for e in examples)
+        both = [[*self._profiles.get(u, ()), *context] for u, context in zip(users, contexts, strict=True)]
+        return pa.array(both, pa.large_list(pa.binary()))
 
     def _histories(self, examples: list[Example]) -> dict[str, pa.Array]:
         offsets = _offsets([e.history for e in examples])

@@ -20,24 +20,27 @@ from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
-from components.events import LatestEvents, OfKnownItems, ReadEvents, bucketed
+from components.columnar import buckets_of
+from components.events import LatestEvents, OfKnownItems, ReadEvents, bucketed, with_sentiment
 from components.example_maker import DAY, USER_SPLITS, MakeExamples
 from components.examples import ReadRows, count_buckets, write_examples, write_split
 from components.interactions import Timeline, plan_timeline, popularity
 from components.row_validator import row_order
+from components.sentiment import Sentiments
 from components.spans import files_of
 from components.text_embedding_gen import TEXT_HASH, embedding_files, item_text, text_hash
 from schema import names
 from schema.errors import InputError
 
+_DOUBT = 5.0  # comments' worth of nothing said that an item's sentiment begins with
 SPLITS = (*USER_SPLITS, names.CATALOG_SPLIT, names.TIMELINE_SPLIT)
 
 
 class Interactions(beam.PTransform):
     """Usable tables to examples.
 
-    Expands {"behaviors": files, "catalog": rows, "text_embeddings": rows} into a dict split -> rows, for the splits
-    that are as large as the catalogue or smaller; those of `USER_SPLITS` are written as files.
+    Expands {"behaviors": files, "catalog": rows, "users": rows, "text_embeddings": rows} into a dict split -> rows, for
+    the splits that are as large as the catalogue or smaller; those of `USER_SPLITS` are written as files.
 
     Args:
       weights: event -> weight; events of weight 0 are left out.
@@ -68,21 +71,29 @@ class Interactions(beam.PTransform):
             | "Latest" >> beam.MapTuple(lambda _, rows: max(rows, key=_order_of))
         )
         events = {
-            "events": tables[names.BEHAVIORS] | ReadEvents(weights),
+            "events": tables[names.BEHAVIORS] | ReadEvents(weights, split["context"]),
             "items": items | "ItemIds" >> beam.Map(lambda row: row[names.ITEM_ID][0]),
         } | "KnownItems" >> OfKnownItems(self._items, buckets)
         eval_share = split["eval_share"] if split["by"] == "time" else 0.0
-        timeline = AsSingleton(
+        planned = (
             events
             | "Hours" >> beam.FlatMap(_hours)
             | "CountHours" >> beam.CombinePerKey(sum)
             | beam.combiners.ToDict()
             | "Plan" >> beam.Map(_plan, eval_share, split["snapshots"], split["windows"])
         )
-        made = (
+        timeline = AsSingleton(planned)
+        sentiments = tables[names.BEHAVIORS] | Sentiments(planned, tables["text_embeddings"])
+        latest = (
             events
+            | "WithSentiment" >> beam.Map(with_sentiment, AsSingleton(sentiments))
             | "UserBuckets" >> beam.FlatMap(bucketed, names.USER_ID, buckets)
             | "LatestEvents" >> beam.CombinePerKey(LatestEvents(split["max_user_events"]))
+        )
+        profiles = tables[names.USERS] | "Profiles" >> beam.FlatMap(_profile, buckets)
+        made = (
+            {MakeExamples.EVENTS: latest, MakeExamples.PROFILES: profiles}
+            | "JoinProfiles" >> beam.CoGroupByKey()
             | "Examples"
             >> beam.ParDo(MakeExamples(weights, split, self._folders, buckets), timeline).with_outputs(
                 MakeExamples.COUNTS, MakeExamples.SLOTS
@@ -103,6 +114,21 @@ class Interactions(beam.PTransform):
             >> beam.Map(lambda row, plan: {**row, names.SNAPSHOT_TIMESTAMPS: list(plan.snapshots)}, timeline)
         )
         return {names.CATALOG_SPLIT: catalog, names.TIMELINE_SPLIT: moments}
+
+
+def _profile(row: dict[str, list[Any]], buckets: int) -> Iterator[tuple[int, tuple[bytes, Any, list[bytes]]]]:
+    """(bucket, (user id, order, traits)) of a row of users."""
+    for user_id in row.get(names.USER_ID, ()):
+        (bucket,) = buckets_of(pa.array([user_id], pa.binary()), buckets).tolist()
+        yield bucket, (user_id, _order_of(row), profile_traits(row))
+
+
+def profile_traits(row: dict[str, list[Any]]) -> list[bytes]:
+    """`column=value` of a row of users; of a number its first digit and size: people of 31 and of 34 are alike."""
+    columns = sorted(row.keys() - {names.USER_ID, *names.ROW_COLUMNS})
+    values = {name: row[name][0] for name in columns}
+    told = {name: v.decode("utf-8", "replace") if isinstance(v, bytes) else f"{v:.1g}" for name, v in values.items()}
+    return [f"{name}={value}".encode() for name, value in told.items()]
 
 
 def _hours(events: pa.RecordBatch) -> Iterator[tuple[int, int]]:
@@ -169,7 +195,8 @@ def _catalog_row(
     for row in sides["rows"]:
         category = row.get(names.CATEGORY, [b""])[0]
         price = row.get(names.PRICE, [math.nan])[0]
-        slots: list[list[float]] = next(iter(sides["slots"]), [[]] * len(half_lives))
+        slots: list[list[float]] = next(iter(sides["slots"]), [[]] * (len(half_lives) + 2))
+        *decayed, said, comments = (dict(enumerate(values)) for values in slots)
         yield {
             names.ITEM_ID: [item_id],
             names.TEXT: [item_text(row).encode()],
@@ -178,8 +205,14 @@ def _catalog_row(
             names.TRAIN_COUNT: [sum(sides["counts"])],
             names.POPULARITY: [
                 math.log1p(value)
-                for half_life, decayed in zip(half_lives, slots, strict=True)
-                for value in popularity(timeline, dict(enumerate(decayed)), half_life)
+                for half_life, weights in zip(half_lives, decayed, strict=True)
+                for value in popularity(timeline, weights, half_life)
+            ],
+            names.SENTIMENT: [
+                total / (count + _DOUBT)
+                for total, count in zip(
+                    popularity(timeline, said, math.inf), popularity(timeline, comments, math.inf), strict=True
+                )
             ],
             names.TEXT_EMBEDDING: row[names.TEXT_EMBEDDING],
         }
@@ -195,10 +228,11 @@ def InteractionGen(
     events: Parameter[str],
     split: Parameter[str],
     code_version: Parameter[str],
+    users: InputArtifact[Examples] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes the splits of `SPLITS`. `behaviors` and `catalog` are RowValidator's rows; `events` is JSON, event ->
-    weight; `split` is JSON of the configuration's section."""
+    """Writes the splits of `SPLITS`. `behaviors`, `catalog` and `users` are RowValidator's rows; `events` is JSON,
+    event -> weight; `split` is JSON of the configuration's section."""
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in USER_SPLITS}
     for folder in folders.values():
@@ -208,6 +242,7 @@ def InteractionGen(
         tables = {
             names.BEHAVIORS: pipeline | "Behaviors" >> beam.Create(logs),
             names.CATALOG: pipeline | "Catalog" >> ReadRows(items),
+            names.USERS: pipeline | "Users" >> ReadRows(files_of(users) if users else []),
             "text_embeddings": pipeline | "TextEmbeddings" >> ReadRows(embedding_files(text_embeddings)),
         }
         interactions = Interactions(

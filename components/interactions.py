@@ -20,11 +20,14 @@ BY_TIME, LEAVE_LAST, BY_USER = "time", "leave_last", "user"
 
 
 class Event(NamedTuple):
-    """One usable row of the log. `timestamp` is in seconds since 1970 UTC; items and events are ids or codes."""
+    """One usable row of the log. `timestamp` is in seconds since 1970 UTC; items and events are ids or codes, and so is
+    the context; `factor` is what the event's weight is multiplied by, for what its comment says."""
 
     timestamp: int
     item: Any
     event: Any
+    context: Any = 0
+    factor: float = 1.0
 
 
 class Known(NamedTuple):
@@ -49,6 +52,7 @@ class Example(NamedTuple):
       target_events: events on the targets, in a window.
       seen: all items before `now`, but in train examples.
       activity: slice of an eval example.
+      context: of the target's event, in a train or late example.
     """
 
     now: int
@@ -61,6 +65,7 @@ class Example(NamedTuple):
     target_events: Sequence[Any] = ()
     seen: Sequence[Any] = ()
     activity: bytes = b""
+    context: Any = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ class UserExamples:
         strongest: dict[tuple[str, Hashable], float] = defaultdict(float)
         for e, _ in ordered:
             for split in (names.TRAIN_SPLIT, names.LATE_SPLIT)[e.timestamp >= cut :]:
-                strongest[split, e.item] = max(strongest[split, e.item], self._weights[e.event])
+                strongest[split, e.item] = max(strongest[split, e.item], self._weights[e.event] * e.factor)
         known: dict[Any, Known] = {}  # item -> its latest event, in order of that event
         before, session, begun = _EARLIEST, -1, 0
         held_out: list[tuple[str, Example]] = []
@@ -192,9 +197,10 @@ class UserExamples:
             before, session = now, together[0][1]
             new = sorted({e.item for e, _ in together} - known.keys())
             split = names.TRAIN_SPLIT if now < cut and trains else names.LATE_SPLIT
+            contexts = {e.item: e.context for e, _ in reversed(together)}
             for item in new:
-                weight = strongest[split, item] / math.sqrt(len(new))
-                yield split, Example(now, (item,), *self._history(known), session, weight, begun)
+                weight, state = strongest[split, item] / math.sqrt(len(new)), self._history(known)
+                yield split, Example(now, (item,), *state, session, weight, begun, context=contexts[item])
             for e, at in together:
                 known.pop(e.item, None)
                 known[e.item] = Known(e.event, e.timestamp, at)

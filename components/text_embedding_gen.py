@@ -19,7 +19,8 @@ from tfx.utils import import_utils
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
-from components.examples import ReadRows, WriteRows
+from components.columnar import scalars
+from components.examples import ReadRows, WriteRows, read_examples
 from components.spans import files_of
 from schema import names
 
@@ -116,6 +117,7 @@ def _missing(element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[
 @tfx.dsl.components.component(use_beam=True)
 def TextEmbeddingGen(
     catalog: InputArtifact[Examples],
+    behaviors: InputArtifact[Examples],
     blessing: InputArtifact[DataBlessing],
     text_embeddings: OutputArtifact[TextEmbeddings],
     encoder_fn: Parameter[str],
@@ -123,14 +125,23 @@ def TextEmbeddingGen(
     encoder_fingerprint: Parameter[str],
     max_tokens: Parameter[int],
     batch_size: Parameter[int],
+    comments_too: Parameter[bool],
     cache_folder: Parameter[str],
     code_version: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Writes one record for each distinct text of the catalog: `TEXT_HASH` and `names.TEXT_EMBEDDING`."""
+    """Writes one record for each distinct text of the catalog, and for each distinct comment: `TEXT_HASH` and
+    `names.TEXT_EMBEDDING`."""
     cache = f"{cache_folder}/{encoder_fingerprint}"
     with beam_pipeline as pipeline:
-        texts = pipeline | "Catalog" >> ReadRows(files_of(catalog)) | beam.Map(item_text)
+        items = pipeline | "Catalog" >> ReadRows(files_of(catalog)) | beam.Map(item_text)
+        comments = (
+            pipeline
+            | "Behaviors" >> beam.Create(files_of(behaviors) if comments_too else [])
+            | beam.Reshuffle()
+            | "Comments" >> beam.FlatMap(_comments)
+        )
+        texts = (items, comments) | beam.Flatten()
         shards = sorted(fileio.glob(f"{cache}/*.gz"))
         cached = pipeline | "Cache" >> ReadRows(shards)
         new, known = embed_texts(texts, cached, Encode(encoder_fn, encoder_folder, max_tokens, batch_size))
@@ -139,6 +150,13 @@ def TextEmbeddingGen(
     fileio.makedirs(cache)
     for shard in fileio.glob(f"{text_embeddings.uri}/text_embeddings-{_NEW}*.gz"):
         _add_to_cache(shard, cache)
+
+
+def _comments(path: str) -> Iterator[str]:
+    for batch in read_examples([path], {names.COMMENT: bytes}):
+        for comment in scalars(batch)[names.COMMENT].unique().to_pylist():
+            if comment:
+                yield comment.decode("utf-8", "replace")
 
 
 def _add_to_cache(shard: str, cache: str) -> None:

@@ -190,6 +190,7 @@ def serve(port: int, rest_api_port: int, model_name: str, model_base_path: str) 
 @click.option("--model_name", default=names.MODEL_NAME)
 @click.option("--k", default=10, type=click.IntRange(1))
 @click.option("--history", default="", help="For recommend: item ids the user has met, newest first, with commas.")
+@click.option("--traits", default="", help="For recommend: profile and context as column=value, with commas.")
 @click.option("--user", default="", help="For search: who searches.")
 @click.option("--diversity", default=0.0, type=click.FloatRange(0, 1), help="For recommend.")
 @click.option("--catalog", help="Folder of the catalogue, to print titles.")
@@ -201,6 +202,7 @@ def query(
     model_name: str,
     k: int,
     history: str,
+    traits: str,
     user: str,
     diversity: float,
     catalog: str | None,
@@ -219,6 +221,8 @@ def query(
         inputs |= {names.USER_ID: [known_as(what)], names.DIVERSITY: [diversity]}
         if history:
             inputs[names.HISTORY_ITEM_IDS] = [history.split(",")]
+        if traits:
+            inputs[names.TRAITS] = [traits.split(",")]
     elif signature == names.SIMILAR_ITEMS:
         inputs[names.ITEM_ID] = [what]
     else:

@@ -106,6 +106,9 @@ class Split(Section):
         6, ge=1, le=50, description="times before the cut, as long as what is held out, that the ranking stage learns"
     )
     history_length: int = Field(50, ge=1, le=1000, description="latest items of a user that the query tower reads")
+    context: list[str] = Field(
+        [], description="columns of text of behaviors that say where an event came from, such as a device"
+    )
     session_minutes: float = Field(30.0, gt=0, description="a longer pause begins another session")
     max_user_events: int = Field(5_000, ge=1, description="latest events of a user that are used; older ones are not")
 
@@ -126,6 +129,11 @@ class Encoder(Section):
     recompute: bool = Field(False, description="compute activations twice instead of keeping them: less GPU memory")
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         "auto", description="of an encoder that is trained; auto: bfloat16 on GPUs that compute in it"
+    )
+    comments: bool = Field(
+        True,
+        description="read comments too: what those say that come with a rating teaches what the others say, which "
+        "weighs their events and their items",
     )
     batch_size: int = Field(256, ge=1, description="texts encoded at once")
     cache: str = Field("", description="folder of embeddings that workspaces share; empty: in the workspace")
@@ -167,6 +175,7 @@ class Channels(Section):
     text: bool = Field(True, description="likeness of the texts")
     popularity: bool = Field(True, description="recent popularity, at each of split.half_lives_days")
     age: bool = Field(True, description="time since an item's first event")
+    comments: bool = Field(True, description="what comments say of an item")
 
 
 class Ranking(Section):
@@ -327,6 +336,11 @@ def _check(config: Config, where: str) -> None:
         for column in expected:
             if column not in known:
                 raise InputError(f"{where}: gate.expected.{table}: no column {column}; there are {', '.join(known)}.")
+    for column in config.split.context:
+        if config.table_columns(names.BEHAVIORS).get(column) != "string" or column in fixed | {names.COMMENT}:
+            raise InputError(
+                f"{where}: split.context: {column} is no column of text of behaviors; name it under columns.behaviors."
+            )
     for column in config.privacy.suppress:
         kinds = [config.table_columns(t).get(column) for t in (names.BEHAVIORS, names.USERS)]
         if "string" not in kinds:

@@ -202,9 +202,11 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         "InteractionsSchemaGen"
     )
 
-    # Reads each distinct item text with BERT once.
+    # Reads each distinct item text, and each comment, with BERT once.
     text_embedding_gen = TextEmbeddingGen(
         catalog=rows[names.CATALOG],
+        behaviors=rows[names.BEHAVIORS],
+        comments_too=config.encoder.comments,
         blessing=data_gate.outputs["blessing"],
         encoder_fn=ENCODER_FN,
         encoder_folder=places.encoder,
@@ -219,6 +221,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     interaction_gen = InteractionGen(
         behaviors=rows[names.BEHAVIORS],
         catalog=rows[names.CATALOG],
+        **({"users": rows[names.USERS]} if names.USERS in rows else {}),
         text_embeddings=text_embedding_gen.outputs["text_embeddings"],
         blessing=data_gate.outputs["blessing"],
         events=json.dumps(config.events, sort_keys=True),

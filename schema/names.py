@@ -65,6 +65,8 @@ ACTIVITY = "activity"
 TRAIN_COUNT = "train_count"
 POPULARITY = "popularity"
 TEXT = "text"
+SENTIMENT = "sentiment"
+TRAITS = "traits"  # `column=value` of a user's profile and of an event's context
 TEXT_EMBEDDING = "text_embedding"
 SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
 KNOWN_USER_ID = "known_user_id"
@@ -72,6 +74,7 @@ KNOWN_EVENTS = "known_events"
 
 # --- Features that only Transform's output has ------------------------------------------------------------------------
 USER_INDEX = "user_index"
+TRAIT_INDICES = "trait_indices"
 ITEM_INDEX = "item_index"
 HISTORY_ITEMS = "history_items"
 HISTORY_EVENT_INDICES = "history_event_indices"

@@ -13,6 +13,7 @@ INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
     names.ITEM_ID: (tf.string, 1, None),
     names.ITEM_IDS: (tf.string, 2, None),
     names.QUERY: (tf.string, 1, None),
+    names.TRAITS: (tf.string, 2, [[names.PADDING]]),
     names.HISTORY_ITEM_IDS: (tf.string, 2, [[names.PADDING]]),
     names.HISTORY_EVENTS: (tf.string, 2, [[names.PADDING]]),
     names.HISTORY_TIMESTAMPS: (tf.int64, 2, [[0]]),

@@ -12,6 +12,7 @@ from trainer.towers import DAY, log_days
 from trainer.two_tower import TwoTower
 
 TOWERS, ITEMS, USERS, TEXT, POPULARITY, AGE = "towers", "items", "users", "text", "popularity", "age"
+COMMENTS = "comments"
 CONTEXT = "context"  # of the user, the same for every item
 _PLACE_DECAY = 0.8  # an item counts so much less for each newer one in the history
 _ITEM_HALF_LIFE = 60.0  # days
@@ -85,6 +86,7 @@ class Channels(tf.Module):
         self.texts = tf.Variable(catalog.text_embeddings, trainable=False)
         half_lives = np.log(np.expm1(catalog.popularity) + 1e-3).transpose(2, 1, 0)  # [snapshots, half-lives, items]
         self._popularity = tf.Variable(half_lives.astype(np.float32), trainable=False)
+        self._sentiment = tf.Variable(catalog.sentiment.T, trainable=False)
         self._first_times = tf.Variable(first_times, trainable=False)
         self._neighbours = Neighbours(*(tf.Variable(value, trainable=False) for value in neighbours))
         self._crowd = Crowd(*(tf.Variable(value, trainable=False) for value in crowd))
@@ -96,10 +98,17 @@ class Channels(tf.Module):
         return tf.concat([self.item_vectors, self.model.popularity], axis=1)
 
     def query(
-        self, users: tf.Tensor, history: tf.Tensor, events: tf.Tensor, times: tf.Tensor, moments: tf.Tensor
+        self,
+        users: tf.Tensor,
+        traits: tf.Tensor,
+        history: tf.Tensor,
+        events: tf.Tensor,
+        times: tf.Tensor,
+        moments: tf.Tensor,
     ) -> Query:
-        """A query of indices; shapes as in `Query`, `events` and `times` ([batch, length] int64) are the history's."""
-        vectors = self.model.embed_queries(self.item_vectors, users, history, events, times, moments)
+        """A query of indices; shapes as in `Query` and `QueryTower.call`; `times` ([batch, length] int64) are the
+        history's."""
+        vectors = self.model.embed_queries(self.item_vectors, users, traits, history, events, times, moments)
         ages = tf.maximum(tf.cast(moments[:, tf.newaxis] - times, tf.float32), 0.0)
         return Query(vectors, users, history, ages, moments)
 
@@ -129,6 +138,8 @@ class Channels(tf.Module):
         if AGE in self._enabled:
             since = tf.cast(query.moments[:, tf.newaxis] - self._first_times, tf.float32)
             features.append(tf.where(since >= 0, log_days(since), -1.0))
+        if COMMENTS in self._enabled:
+            features.append(tf.gather(self._sentiment, self.model.slots(query.moments)))
         present = tf.cast(query.history >= 0, tf.float32)
         count = tf.math.log1p(tf.reduce_sum(present, axis=1, keepdims=True))
         newest = tf.where(query.history[:, :1] >= 0, log_days(query.ages[:, :1]), -1.0)
@@ -151,6 +162,7 @@ class Channels(tf.Module):
             TEXT: ["text"],
             POPULARITY: [f"popularity_{i}" for i in range(self._popularity.shape[1])],
             AGE: ["age"],
+            COMMENTS: ["comments"],
         }
         own = [(channel, name) for channel in names if channel in self._enabled for name in names[channel]]
         return [*own, (CONTEXT, "history_items"), (CONTEXT, "days_since")]

@@ -22,6 +22,7 @@ class Catalog:
       popularity: [items, half-lives, snapshots] float32, log(1 + recent popularity).
       text_embeddings: [items, text dimensions] float32, of unit length.
       texts: [items] object (bytes), what those are of.
+      sentiment: [items, snapshots] float32, what comments have said by then, in [-1, 1].
       snapshots: [snapshots] int64, seconds since 1970 UTC, ascending; the last is now.
     """
 
@@ -31,6 +32,7 @@ class Catalog:
     popularity: np.ndarray
     text_embeddings: np.ndarray
     texts: np.ndarray
+    sentiment: np.ndarray
     snapshots: np.ndarray
 
     def __len__(self) -> int:
@@ -58,6 +60,7 @@ class States:
     Attributes:
       user_ids: [states] object (bytes).
       users: [states] int64 user indices.
+      traits: [states, most] int32 trait indices, padded with -1.
       moments: [states] int64, seconds since 1970 UTC.
       histories: [states, history length] int32 item indices, newest first, padded with -1.
       history_events: the same shape, int32 event indices, 0 where padded.
@@ -69,6 +72,7 @@ class States:
 
     user_ids: np.ndarray
     users: np.ndarray
+    traits: np.ndarray
     moments: np.ndarray
     histories: np.ndarray
     history_events: np.ndarray
@@ -132,22 +136,24 @@ def training_batches(
     """Training examples from before a window's start, in batches of equal size; each epoch in an order of its own.
 
     Returns:
-      epoch -> a dataset of dicts: `user_index` [batch] int64, `history_items` and `history_event_indices` [batch,
-      length] int64 padded with -1 and 0, `history_timestamps` the same shape padded with 0, `target_items` [batch]
-      int64, `timestamp` [batch] int64, `weight` [batch] float32; `length` is that of the batch's longest history.
+      epoch -> a dataset of dicts: `user_index` [batch] int64, `trait_indices` [batch, most] int64 padded with -1,
+      `history_items` and `history_event_indices` [batch, length] int64 padded with -1 and 0, `history_timestamps` the
+      same shape padded with 0, `target_items` [batch] int64, `timestamp` [batch] int64, `weight` [batch] float32;
+      `length` is that of the batch's longest history.
     """
     single = (names.USER_INDEX, names.TARGET_ITEMS, names.TIMESTAMP, names.WEIGHT)
-    padded = {names.HISTORY_ITEMS: -1, names.HISTORY_EVENT_INDICES: 0, names.HISTORY_TIMESTAMPS: 0}
+    histories = {names.HISTORY_ITEMS: -1, names.HISTORY_EVENT_INDICES: 0, names.HISTORY_TIMESTAMPS: 0}
+    padded = {names.TRAIT_INDICES: -1, **histories}
     spec = {name: transform.transformed_feature_spec()[name] for name in (*single, *padded, names.WINDOW)}
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(serialized, spec)
-        histories = {name: tf.RaggedTensor.from_sparse(parsed[name]) for name in padded}
+        lists = {name: tf.RaggedTensor.from_sparse(parsed[name]) for name in padded}
         return {
             **{name: tf.sparse.to_dense(parsed[name])[:, 0] for name in single},
             **{
                 name: with_a_column(rows[:, :history_length].to_tensor(tf.cast(padded[name], rows.dtype)), padded[name])
-                for name, rows in histories.items()
+                for name, rows in lists.items()
             },
         }
 
@@ -190,6 +196,7 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
         popularity=np.array([row[names.POPULARITY] for row in rows], np.float32).reshape(len(rows), -1, len(snapshots)),
         text_embeddings=np.array([row[names.TEXT_EMBEDDING] for row in rows], np.float32),
         texts=np.array([row[names.TEXT][0] for row in rows], object),
+        sentiment=np.array([row[names.SENTIMENT] for row in rows], np.float32),
         snapshots=np.array(snapshots, np.int64),
     )
 
@@ -200,6 +207,7 @@ def read_states(pattern: str, transform: tft.TFTransformOutput, history_length: 
     return States(
         user_ids=np.array([row[names.USER_ID][0] for row in rows], object),
         users=np.array([row[names.USER_INDEX][0] for row in rows], np.int64),
+        traits=_padded([row[names.TRAIT_INDICES] for row in rows], -1, np.int32),
         moments=np.array([row[names.TIMESTAMP][0] for row in rows], np.int64),
         histories=_padded([row[names.HISTORY_ITEMS] for row in rows], -1, np.int32, history_length),
         history_events=_padded([row[names.HISTORY_EVENT_INDICES] for row in rows], 0, np.int32, history_length),

@@ -22,7 +22,7 @@ from trainer.collaborative import interaction_matrix, item_neighbours
 from trainer.data import Catalog, Pairs, States
 from trainer.feed import Feed, Order
 from trainer.metrics import ndcg_at_k
-from trainer.ranker import Lists, listwise_loss, train_ranker
+from trainer.ranker import Lists, listwise_loss, moments_of, train_ranker
 from trainer.text_encoder import TextEncoder
 from trainer.text_tuning import FROZEN, TunedTexts
 from trainer.tower_training import train_towers
@@ -133,7 +133,7 @@ class _TowerMaker:
         them, and say how many epochs the others are trained for."""
         model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
         until = int(states.moments.min(initial=np.iinfo(np.int64).max))
-        epochs = self._start(model, name, until)
+        epochs, planned = self._start(model, name, until)
         if epochs:
             validation = None
             if not self.weights and name == WINDOWS:
@@ -146,13 +146,16 @@ class _TowerMaker:
                 f"{self._folder}/{name}",
                 validation,
                 self._settings["encoder"]["learning_rate"],
+                planned,
             )
             self._epochs = used if validation else self._epochs
         self.weights[name] = tower_arrays(model, self._data.vocabulary, until)
         return self._alone(model, window)
 
-    def _start(self, model: TwoTower, name: str, until: int) -> int:
-        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained."""
+    def _start(self, model: TwoTower, name: str, until: int) -> tuple[int, int]:
+        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained, and for
+        how many the learning rate's schedule is made: where validation ended the first training, the others end at the
+        same place of the same schedule."""
         start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
         # A model that is judged by what its weights have seen would be judged too well.
         is_clean = earlier is not None and until_of(earlier) <= until
@@ -164,14 +167,15 @@ class _TowerMaker:
                 "ranking windows: run anew."
             )
         if start == FRESH or earlier is None or not is_clean:
-            return self._epochs
+            return self._epochs, self._settings["model"]["epochs"]
         met = model.met.numpy()
         set_tower_arrays(model, earlier, self._data.vocabulary)
         model.refresh()
         if start == REINDEX:
-            return 0
+            return 0, 0
         model.met.assign(np.maximum(met, model.met.numpy()))
-        return min(self._epochs, self._settings["model"]["warm_epochs"])
+        warm = self._settings["model"]["warm_epochs"]
+        return min(self._epochs, warm), warm
 
     def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
         """Fresh towers, on the devices of a strategy."""
@@ -280,8 +284,9 @@ def embed_states(model: TwoTower, states: States, items: int) -> np.ndarray:
 
 
 def _inputs(states: States, rows: slice | np.ndarray) -> tuple[tf.Tensor, ...]:
-    """Users, histories, events, times and moments, as `Channels.query` takes them."""
-    columns = (states.users, states.histories, states.history_events, states.history_times, states.moments)
+    """Users, traits, histories, events, times and moments, as `Channels.query` takes them."""
+    histories = (states.histories, states.history_events, states.history_times)
+    columns = (states.users, states.traits, *histories, states.moments)
     return tuple(tf.constant(column[rows], tf.int64) for column in columns)
 
 
@@ -300,7 +305,7 @@ def _first_stage(channels: Channels, states: States, seed: int, catalogue: int) 
         lists.append((values[drawn], is_free, is_relevant))
     features, allowed, relevant = map(np.stack, zip(*lists, strict=True))
     flat = features[allowed]
-    mean, deviation = flat.mean(axis=0), flat.std(axis=0) + 1e-6
+    mean, deviation = moments_of(flat)
     weights = tf.Variable(tf.zeros([features.shape[2]]))
     optimizer = tf.keras.optimizers.Adam(0.05)
     standard = (features - mean) / deviation

@@ -11,6 +11,7 @@ USER_VOCABULARY = "users"
 ITEM_VOCABULARY = "items"
 EVENT_VOCABULARY = "events"
 CATEGORY_VOCABULARY = "categories"
+TRAIT_BUCKETS = 1024
 
 _AS_THEY_ARE = (
     names.ITEM_ID,
@@ -22,6 +23,7 @@ _AS_THEY_ARE = (
     names.TRAIN_COUNT,
     names.POPULARITY,
     names.TEXT,
+    names.SENTIMENT,
     names.TEXT_EMBEDDING,
     names.SNAPSHOT_TIMESTAMPS,
 )
@@ -52,6 +54,8 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
         (names.TARGET_EVENTS, names.TARGET_EVENT_INDICES, events),
     ):
         outputs[indexed] = tft.apply_vocabulary(inputs[raw], vocabulary, num_oov_buckets=1)
+    # Hashed, since what is known of a moment's context is in the log alone, which is not analysed.
+    outputs[names.TRAIT_INDICES] = tft.hash_strings(inputs[names.TRAITS], TRAIT_BUCKETS)
     outputs[names.CATEGORY_INDICES] = tft.compute_and_apply_vocabulary(
         inputs[names.CATEGORY], num_oov_buckets=1, vocab_filename=CATEGORY_VOCABULARY
     )

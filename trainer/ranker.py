@@ -85,8 +85,7 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
     """
     tf.keras.utils.set_random_seed(seed)
     some = lists.take(np.random.default_rng(seed).permutation(len(lists))[:_MEASURED])
-    flat = some.features[some.allowed].astype(np.float32)
-    ranker = Ranker(flat.mean(axis=0), flat.std(axis=0) + _EPS, lists.events.shape[2], hyper["hidden"])
+    ranker = Ranker(*moments_of(some.features[some.allowed].astype(np.float32)), lists.events.shape[2], hyper["hidden"])
     steps = hyper["epochs"] * -(-len(lists) // hyper["batch_size"])
     optimizer = tf.keras.optimizers.Adam(
         tf.keras.optimizers.schedules.CosineDecay(hyper["learning_rate"], max(steps, 1))
@@ -114,6 +113,13 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
             part.events.astype(np.float32),
         )
     return ranker
+
+
+def moments_of(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[n, features] to their means and deviations, float32; what never differs is measured by 1, so that it is no more
+    than itself on the day that it does."""
+    deviation = features.std(axis=0)
+    return features.mean(axis=0), np.where(deviation > _EPS, deviation, 1.0).astype(np.float32)
 
 
 def listwise_loss(scores: tf.Tensor, allowed: tf.Tensor, relevant: tf.Tensor) -> tf.Tensor:

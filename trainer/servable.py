@@ -53,6 +53,7 @@ class Servable(tf.Module):
             name: transform.raw_feature_spec()[name]
             for name in (
                 names.USER_ID,
+                names.TRAITS,
                 names.HISTORY_ITEM_IDS,
                 names.HISTORY_EVENTS,
                 names.HISTORY_TIMESTAMPS,
@@ -69,6 +70,7 @@ class Servable(tf.Module):
         # The last row of the users' tables is nobody's: unknown users are looked up there.
         nobody = len(users)
         one_more = ((0, 1), (0, 0))
+        self._traits = tf.Variable(np.pad(users.traits, one_more, constant_values=-1), trainable=False)
         self._histories = tf.Variable(np.pad(users.histories, one_more, constant_values=-1), trainable=False)
         self._history_events = tf.Variable(np.pad(users.history_events, one_more), trainable=False)
         self._history_times = tf.Variable(np.pad(users.history_times, one_more), trainable=False)
@@ -93,6 +95,11 @@ class Servable(tf.Module):
         transformed = self._transform({raw: tf.sparse.from_dense(filled)})
         return tf.reshape(transformed[indexed].values, tf.shape(strings))
 
+    def _trait_index(self, traits: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """[batch, most] strings to trait indices, -1 where padded."""
+        traits = _rows(traits, batch)
+        return tf.where(traits == names.PADDING, np.int64(-1), self._index(traits, names.TRAITS, names.TRAIT_INDICES))
+
     def item_index(self, item_ids: tf.Tensor) -> tf.Tensor:
         """Item ids to indices; -1 for what is no item of the catalogue."""
         return self._index(item_ids, names.ITEM_ID, names.ITEM_INDEX)
@@ -100,6 +107,7 @@ class Servable(tf.Module):
     def query(
         self,
         user_id: tf.Tensor,
+        traits: tf.Tensor,
         history_item_ids: tf.Tensor,
         history_events: tf.Tensor,
         history_timestamps: tf.Tensor,
@@ -107,7 +115,8 @@ class Servable(tf.Module):
     ) -> tuple[Query, tf.RaggedTensor]:
         """A request's queries, and the items ([batch, None] int64 indices) that each user has had.
 
-        A user whose request brings no history has the stored one. A moment of 0 is now, and so is the time of a
+        A user whose request brings no history has the stored one, and so it is with traits: a request that brings any
+        brings the profile too. A moment of 0 is now, and so is the time of a
         history's item without one.
         """
         batch, width = tf.shape(user_id)[0], self._histories.shape[1]
@@ -128,7 +137,11 @@ class Servable(tf.Module):
         )
         history_times = tf.where(history_times == 0, moments[:, tf.newaxis], history_times)
         users = self._index(user_id, names.USER_ID, names.USER_INDEX)
-        query = self._now.channels.query(users, history, history_event, history_times, moments)
+        told = self._trait_index(traits, batch)
+        known_traits = _wide(tf.cast(tf.gather(self._traits, rows), tf.int64), tf.shape(told)[1])
+        has_traits = tf.reduce_any(told >= 0, axis=1, keepdims=True)
+        told = tf.where(has_traits, _wide(told, tf.shape(known_traits)[1]), known_traits)
+        query = self._now.channels.query(users, told, history, history_event, history_times, moments)
         stored = tf.gather(tf.RaggedTensor.from_row_splits(self._seen, self._seen_splits, validate=False), rows)
         return query, tf.concat([tf.cast(stored, tf.int64), tf.RaggedTensor.from_tensor(given)], axis=1)
 
@@ -176,6 +189,7 @@ class Servable(tf.Module):
     def recommend(
         self,
         user_id: tf.Tensor,
+        traits: tf.Tensor,
         history_item_ids: tf.Tensor,
         history_events: tf.Tensor,
         history_timestamps: tf.Tensor,
@@ -194,7 +208,7 @@ class Servable(tf.Module):
         """
         batch = tf.shape(user_id)[0]
         k, exploration = _rows(k, batch), _rows(exploration, batch)
-        query, seen = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
+        query, seen = self.query(user_id, traits, history_item_ids, history_events, history_timestamps, timestamp)
         kept = tf.ragged.boolean_mask(seen, _like(_rows(exclude_seen, batch), seen))
         unwanted = tf.RaggedTensor.from_tensor(self.item_index(_rows(exclude_item_ids, batch)))
         left_out = tf.concat([kept, unwanted], axis=1)
@@ -244,7 +258,8 @@ class Servable(tf.Module):
         users = _rows(user_id, batch)
         nothing = tf.fill([batch, 1], names.PADDING)
         zero = tf.zeros([batch], tf.int64)
-        personal = self._now.channels.tower_scores(self.query(users, nothing, nothing, zero[:, tf.newaxis], zero)[0])
+        searcher, _ = self.query(users, nothing, nothing, nothing, zero[:, tf.newaxis], zero)
+        personal = self._now.channels.tower_scores(searcher)
         mean, variance = tf.nn.moments(personal, axes=[1], keepdims=True)
         known = tf.cast(users != names.PADDING, tf.float32)[:, tf.newaxis]
         scores += known * _PERSONAL * (personal - mean) / tf.sqrt(tf.maximum(variance, 1e-12))
@@ -253,6 +268,7 @@ class Servable(tf.Module):
     def score(
         self,
         user_id: tf.Tensor,
+        traits: tf.Tensor,
         history_item_ids: tf.Tensor,
         history_events: tf.Tensor,
         history_timestamps: tf.Tensor,
@@ -261,7 +277,7 @@ class Servable(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """Of given items ([batch, n] string): their scores, and for each event `EVENT_probability`, that the user turns
         to the item by it within a window; NaN for what is no item of the catalogue."""
-        query, _ = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
+        query, _ = self.query(user_id, traits, history_item_ids, history_events, history_timestamps, timestamp)
         index = self.item_index(_rows(item_ids, tf.shape(user_id)[0]))
         scores, features = self._now.scores_and_features(query)
         theirs = tf.maximum(index, 0)
@@ -274,13 +290,14 @@ class Servable(tf.Module):
     def embed_query(
         self,
         user_id: tf.Tensor,
+        traits: tf.Tensor,
         history_item_ids: tf.Tensor,
         history_events: tf.Tensor,
         history_timestamps: tf.Tensor,
         timestamp: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """[batch, dimensions]: the dot product with `embed_item` is the retrieval score of the towers."""
-        query, _ = self.query(user_id, history_item_ids, history_events, history_timestamps, timestamp)
+        query, _ = self.query(user_id, traits, history_item_ids, history_events, history_timestamps, timestamp)
         return {names.EMBEDDING: query.vectors}
 
     def embed_item(self, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -300,6 +317,7 @@ class Servable(tf.Module):
         dense = {name: tf.sparse.to_dense(value) for name, value in raw.items()}
         query = self._then.channels.query(
             self._index(dense[names.USER_ID][:, 0], names.USER_ID, names.USER_INDEX),
+            self._trait_index(with_a_column(dense[names.TRAITS], names.PADDING), tf.shape(dense[names.USER_ID])[0]),
             self.item_index(with_a_column(dense[names.HISTORY_ITEM_IDS], names.PADDING)),
             self._index(
                 with_a_column(dense[names.HISTORY_EVENTS], names.PADDING),
@@ -322,6 +340,11 @@ class Servable(tf.Module):
 def _rows(value: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
     """A default, which has one row, for every row of the request."""
     return tf.broadcast_to(value, tf.concat([[batch], tf.shape(value)[1:]], axis=0))
+
+
+def _wide(rows: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """[batch, n] padded with -1 to at least a width."""
+    return tf.pad(rows, [[0, 0], [0, tf.maximum(width - tf.shape(rows)[1], 0)]], constant_values=-1)
 
 
 def _like(flags: tf.Tensor, ragged: tf.RaggedTensor) -> tf.RaggedTensor:

@@ -23,6 +23,7 @@ def train_towers(
     folder: str,
     validate: Callable[[], float] | None = None,
     encoder_rate: float = 0.0,
+    planned: int | None = None,
 ) -> int:
     """Trains with Adam and a cosine schedule, on all devices of the strategy that the model was made in.
 
@@ -39,12 +40,14 @@ def train_towers(
       validate: a figure of the model's that should grow: training stops when it has not for a while, and the weights of
         its best epoch are kept.
       encoder_rate: Adam's step size at its peak for a text encoder that is trained along.
+      planned: epochs that the schedule is made for; a training that ends before has not come to its small steps. None
+        for as many as there are.
 
     Returns:
       The number of epochs that the model's weights have seen.
     """
     each = len(batches(0))
-    optimizers = _optimizers(model, hyper["learning_rate"], encoder_rate, max(epochs * each, 1))
+    optimizers = _optimizers(model, hyper["learning_rate"], encoder_rate, max((planned or epochs) * each, 1))
     done, best, best_epoch = (tf.Variable(value, trainable=False) for value in (0, -math.inf, 0))
     place = {"done": done, "best": best, "best_epoch": best_epoch}
     checkpoint = tf.train.Checkpoint(model=model, optimizers=[optimizer for optimizer, _ in optimizers], **place)

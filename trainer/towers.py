@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.data import Catalog
+from trainer.preprocessing import TRAIT_BUCKETS
 from trainer.text_tuning import TunedTexts
 
 DAY = 86_400.0
@@ -118,7 +119,7 @@ class CandidateTower(tf.keras.Model):
 
 
 class QueryTower(tf.keras.Model):
-    """Embeds a user: who they are, where training knows them, the items of their history, and the moment.
+    """Embeds a user: who they are, where training knows them, profile, the items of their history, and the moment.
 
     History items come in as candidate embeddings, with their place, age and event added. The newest of them looks at
     all (multi-head attention, as the last position of a SASRec layer does, Kang and McAuley 2018, arXiv 1808.09781) and
@@ -134,12 +135,21 @@ class QueryTower(tf.keras.Model):
       coins: for dropout.
     """
 
-    def __init__(self, users: int, events: int, history_length: int, dimensions: int, dropout: float, coins: Coins):
+    def __init__(
+        self,
+        users: int,
+        events: int,
+        history_length: int,
+        dimensions: int,
+        dropout: float,
+        coins: Coins,
+    ):
         super().__init__(name="query_tower")
         self._known_users = users
         self._dropout, self._coins = dropout, coins
         dense, embedding = tf.keras.layers.Dense, tf.keras.layers.Embedding
         self._users = embedding(users + 1, dimensions, name="user_id", embeddings_initializer="zeros")
+        self._traits = embedding(TRAIT_BUCKETS, dimensions, embeddings_initializer="zeros", name="trait")
         self._hour = embedding(24, dimensions, embeddings_initializer="zeros", name="hour")
         self._weekday = embedding(7, dimensions, embeddings_initializer="zeros", name="weekday")
         self._nothing = self.add_weight("nothing", [dimensions], initializer="zeros")
@@ -157,6 +167,7 @@ class QueryTower(tf.keras.Model):
         self,
         item_vectors: tf.Tensor,
         users: tf.Tensor,
+        traits: tf.Tensor,
         history: tf.Tensor,
         events: tf.Tensor,
         ages: tf.Tensor,
@@ -168,6 +179,7 @@ class QueryTower(tf.keras.Model):
         Args:
           item_vectors: [n, dimensions] float32 candidate embeddings.
           users: [batch] int64 user indices.
+          traits: [batch, most] int64 trait indices, of the profile and of the moment's context; -1 where padded.
           history: [batch, length] int64 rows of `item_vectors`, newest first, -1 where padded.
           events: [batch, length] int64 event indices.
           ages: [batch, length] float32, seconds from each event to the moment.
@@ -187,11 +199,14 @@ class QueryTower(tf.keras.Model):
         newest = self._norms[1](newest + some * looked)
         thought = self._norms[2](newest + self._think(newest))
         mean = tf.einsum("bl,bld->bd", mask, memories) / tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+        some_traits = tf.cast(traits >= 0, tf.float32)[:, :, tf.newaxis]
+        trait = tf.reduce_sum(self._traits(tf.maximum(traits, 0)) * some_traits, axis=1)
         user = self._users(users) * tf.cast(users < self._known_users, tf.float32)[:, tf.newaxis]
         if training:
             user *= 1.0 - tf.cast(self._coins.heads([tf.shape(user)[0], 1], self._dropout, 2), tf.float32)
+            trait *= 1.0 - tf.cast(self._coins.heads([tf.shape(user)[0], 1], self._dropout, 4), tf.float32)
         context = self._hour(moments // 3600 % 24) + self._weekday((moments // 86_400 + 3) % 7)  # 1970 began a Thursday
-        return tf.math.l2_normalize(thought + user + context + self._mix(mean), axis=1)
+        return tf.math.l2_normalize(thought + user + trait + context + self._mix(mean), axis=1)
 
 
 class Looks(tf.keras.layers.Layer):

@@ -67,7 +67,7 @@ class TwoTower(tfrs.Model):
         self._popularity_weight = self.add_weight("popularity_weight", [], initializer="ones")
         # Makes every variable, so that a checkpoint or another model's weights can be put in.
         some = tf.zeros([1, 1], tf.int64)
-        self.embed_queries(self.candidate_tower(some[0]), some[0], some, some, some, some[0])
+        self.embed_queries(self.candidate_tower(some[0]), some[0], some, some, some, some, some[0])
 
     @property
     def met(self) -> tf.Variable:
@@ -110,6 +110,7 @@ class TwoTower(tfrs.Model):
         self,
         item_vectors: tf.Tensor,
         users: tf.Tensor,
+        traits: tf.Tensor,
         history: tf.Tensor,
         events: tf.Tensor,
         times: tf.Tensor,
@@ -120,7 +121,7 @@ class TwoTower(tfrs.Model):
         rows of `item_vectors`, newest first, -1 where padded; `times` is [batch, length] int64 and `moments` [batch]
         int64, seconds since 1970 UTC; a moment after the last snapshot is now."""
         ages = tf.cast(moments[:, tf.newaxis] - times, tf.float32)
-        query = self.query_tower(item_vectors, users, history, events, ages, moments, training=training)
+        query = self.query_tower(item_vectors, users, traits, history, events, ages, moments, training=training)
         moment = tf.one_hot(self.slots(moments), tf.shape(self.snapshots)[0])
         return tf.concat([query / self._temperature, self._popularity_weight * moment], axis=1)
 
@@ -136,6 +137,7 @@ class TwoTower(tfrs.Model):
         queries = self.embed_queries(
             embedded,
             inputs[names.USER_INDEX],
+            inputs[names.TRAIT_INDICES],
             known,
             inputs[names.HISTORY_EVENT_INDICES],
             inputs[names.HISTORY_TIMESTAMPS],

@@ -22,6 +22,7 @@ from schema import names
 
 SPLIT = {
     "by": "time",
+    "context": ["device"],
     "eval_share": 0.3,
     "leave_last": 1,
     "snapshots": 3,
@@ -55,14 +56,19 @@ def item(row, item_id, **more):
 
 
 BEHAVIORS = [
-    event(2, b"u", b"a", 0),
-    event(3, b"u", b"b", 10),
+    {**event(2, b"u", b"a", 0), "device": [b"phone"]},
+    {**event(3, b"u", b"b", 10), names.COMMENT: [b"good"]},
     event(4, b"v", b"a", 10),
     event(5, b"v", b"b", 20),
     event(6, b"v", b"c", 40),
     event(7, b"u", b"c", 5, b"return"),  # weighs nothing
     event(8, b"u", b"elsewhere", 6),  # of no item that the catalogue has
     {**event(9, b"w", b"a", 7), names.USER_ID: []},  # kept by a lenient configuration
+]
+USERS = [
+    {names.SOURCE_ROW: [b"u.csv:2"], names.USER_ID: [b"u"], "country": [b"FR"], "age": [34]},
+    {names.SOURCE_ROW: [b"u.csv:3"], names.USER_ID: [b"u"], "country": [b"DE"], "age": [36]},
+    {names.SOURCE_ROW: [b"u.csv:4"], names.USER_ID: [b"stranger"], "country": [b"IT"]},
 ]
 CATALOG = [
     item(2, b"a", category=[b"x| y |"], price=[2.0]),
@@ -79,11 +85,12 @@ EVENT_TYPES = {
     names.EVENT: pa.binary(),
     names.TIMESTAMP: pa.int64(),
 }
+LOG_TYPES = {**EVENT_TYPES, names.VALUE: pa.float32(), names.COMMENT: pa.binary(), "device": pa.binary()}
 
 
 def batch_of(rows):
-    columns = {name: [next(iter(row[name]), None) for row in rows] for name in EVENT_TYPES}
-    return to_batch({name: pa.array(values, EVENT_TYPES[name]) for name, values in columns.items()})
+    columns = {name: [next(iter(row.get(name, [])), None) for row in rows] for name in LOG_TYPES}
+    return to_batch({name: pa.array(values, LOG_TYPES[name]) for name, values in columns.items()})
 
 
 def make(folder, buckets=1, files=1):
@@ -102,6 +109,7 @@ def make(folder, buckets=1, files=1):
         tables = {
             names.BEHAVIORS: pipeline | "b" >> beam.Create(logs),
             names.CATALOG: pipeline | "c" >> beam.Create(CATALOG),
+            names.USERS: pipeline | "u" >> beam.Create(USERS),
             "text_embeddings": pipeline | "t" >> beam.Create(embeddings),
         }
         transform = Interactions(WEIGHTS, SPLIT, folders, len(CATALOG), buckets)
@@ -132,6 +140,19 @@ def test_events_before_the_cut_train_and_those_after_are_held_out(made):
     assert held_out[names.HISTORY_SESSIONS] == [1, 2]
 
 
+def test_traits_are_the_latest_profile_and_the_target_s_context(made):
+    train = {(r[names.USER_ID][0], r[names.TARGET_ITEM_IDS][0]): r.get(names.TRAITS) for r in made[names.TRAIN_SPLIT]}
+    profile = [b"age=4e+01", b"country=DE"]
+    assert train == {
+        (b"u", b"a"): [*profile, b"device=phone"],
+        (b"u", b"b"): profile,
+        (b"v", b"a"): None,
+        (b"v", b"b"): None,
+    }
+    users = {r[names.USER_ID][0]: r.get(names.TRAITS) for r in made[names.USERS_SPLIT]}
+    assert users == {b"u": profile, b"v": None}
+
+
 def test_users_are_known_as_of_the_log_s_end(made):
     users = {r[names.USER_ID][0]: r for r in made[names.USERS_SPLIT]}
     assert set(users) == {b"u", b"v"}
@@ -145,7 +166,7 @@ def test_the_catalogue_has_every_item_once_with_its_features(made):
     assert rows[b"a"][names.CATEGORY] == [b"x", b"y"]
     assert rows[b"a"][names.PRICE] == [2.0]
     assert names.PRICE not in rows[b"b"]
-    assert rows[b"c"][names.TITLE] == [b"second"]  # of two rows that a later day's
+    assert rows[b"c"][names.TEXT] == [b"second"]  # of two rows that a later day's
     assert rows[b"c"][names.TEXT_EMBEDDING] == [3.0]
     assert [rows[i][names.TRAIN_COUNT][0] for i in (b"a", b"b", b"c", b"never met")] == [2, 2, 0, 0]
 

@@ -12,6 +12,8 @@ events = st.builds(
     timestamp=st.integers(0, 100),
     item=st.sampled_from([b"a", b"b", b"c", b"d", b"e"]),
     event=st.sampled_from([b"view", b"purchase"]),
+    context=st.just(0),
+    factor=st.just(1.0),
 )
 
 

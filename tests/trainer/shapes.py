@@ -18,6 +18,7 @@ def catalog_of(items: int, seed: int = 0) -> Catalog:
         prices=random.normal(size=items).astype(np.float32),
         popularity=np.abs(random.normal(size=(items, 2, 3))).astype(np.float32),
         text_embeddings=texts / np.linalg.norm(texts, axis=1, keepdims=True),
+        sentiment=random.uniform(-1, 1, (items, 3)).astype(np.float32),
         texts=np.array([f"text {n}".encode() for n in range(items)], object),
         snapshots=np.array([0, 50 * DAY, 100 * DAY]),
     )
@@ -46,6 +47,7 @@ def states_of(count: int, items: int, length: int = 4, window: int = 0, seed: in
     return States(
         user_ids=np.array([f"u{n}".encode() for n in range(count)], object),
         users=np.arange(count),
+        traits=random.integers(-1, 5, (count, 2)).astype(np.int32),
         moments=np.full(count, 90 * DAY),
         histories=histories,
         history_events=np.where(present, 1, 0).astype(np.int32),

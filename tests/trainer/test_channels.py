@@ -7,11 +7,11 @@ import tensorflow as tf
 from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
 from trainer.channels import Channels, Crowd
 from trainer.collaborative import interaction_matrix, item_neighbours
-from trainer.fitting import embed_states
+from trainer.fitting import _inputs, embed_states
 from trainer.two_tower import TwoTower
 
 ITEMS, USERS = 15, 6
-ALL = ("towers", "items", "users", "text", "popularity", "age")
+ALL = ("towers", "items", "users", "text", "popularity", "age", "comments")
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def channels_of(states, enabled=ALL):
 
 
 def features_of(channels, states):
-    columns = (states.users, states.histories, states.history_events, states.history_times, states.moments)
-    query = channels.query(*(tf.constant(column, tf.int64) for column in columns))
+    query = channels.query(*_inputs(states, slice(None)))
     features = channels(query).numpy()
     assert features.shape == (USERS, ITEMS, len(channels.names_of()))
     return {name: features[:, :, i] for i, name in enumerate(channels.names_of())}
@@ -86,9 +85,10 @@ def test_user_based_filtering_asks_the_nearest_others(channels, features, states
     assert features["users_7_days"] == pytest.approx(measured(expected), abs=1e-3)
 
 
-def test_popularity_is_of_the_last_snapshot_and_age_of_the_moment(features):
+def test_popularity_and_comments_are_of_the_last_snapshot_and_age_of_the_moment(features):
     logs = np.log(np.expm1(catalog_of(ITEMS).popularity[:, 1, 1]) + 1e-3)  # day 50 is the last before day 90
     assert features["popularity_1"] == pytest.approx(np.tile(logs - logs.mean(), (USERS, 1)), abs=1e-4)
+    assert features["comments"] == pytest.approx(np.tile(catalog_of(ITEMS).sentiment[:, 1], (USERS, 1)))
     since = 90 - 10 * np.arange(ITEMS)
     assert features["age"] == pytest.approx(
         np.tile(np.where(since >= 0, np.log1p(np.maximum(since, 0)), -1), (USERS, 1)), abs=1e-5

@@ -30,7 +30,7 @@ SETTINGS = {
     },
     "encoder": {"mode": "frozen", "learning_rate": 1e-4},
     "ranking": {
-        "channels": dict.fromkeys(("towers", "items", "users", "text", "popularity", "age"), True),
+        "channels": dict.fromkeys(("towers", "items", "users", "text", "popularity", "age", "comments"), True),
         "regularisation": 1.0,
         "neighbours": 5,
         "exact_items": 100,
@@ -80,6 +80,7 @@ def data_of(held_out: int = 0) -> TrainingData:
         assert len(kept.items)
         rows = {
             names.USER_INDEX: kept.users,
+            names.TRAIT_INDICES: np.full((len(kept.items), 1), 3),
             names.HISTORY_ITEMS: np.stack([np.roll(kept.items, 1), np.roll(kept.items, 2)], axis=1),
             names.HISTORY_EVENT_INDICES: np.zeros((len(kept.items), 2), np.int64),
             names.HISTORY_TIMESTAMPS: np.full((len(kept.items), 2), 60 * DAY),

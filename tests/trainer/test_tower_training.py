@@ -22,6 +22,7 @@ def batches(epoch):
     random = np.random.default_rng(epoch)
     rows = {
         names.USER_INDEX: random.integers(0, 3, 64),
+        names.TRAIT_INDICES: random.integers(-1, 9, (64, 2)),
         names.HISTORY_ITEMS: random.integers(-1, ITEMS, (64, 3)),
         names.HISTORY_EVENT_INDICES: random.integers(0, 2, (64, 3)),
         names.HISTORY_TIMESTAMPS: np.full((64, 3), 50 * DAY),

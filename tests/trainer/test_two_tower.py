@@ -20,6 +20,7 @@ def towers(negatives=ITEMS, **changes):
 def batch():
     return {
         names.USER_INDEX: tf.constant([0, 3], tf.int64),
+        names.TRAIT_INDICES: tf.constant([[3, -1], [-1, -1]], tf.int64),
         names.HISTORY_ITEMS: tf.constant([[4, 5], [-1, -1]], tf.int64),
         names.HISTORY_EVENT_INDICES: tf.constant([[1, 0], [0, 0]], tf.int64),
         names.HISTORY_TIMESTAMPS: tf.constant([[59 * DAY, 55 * DAY], [0, 0]], tf.int64),
@@ -38,6 +39,7 @@ def scores_of(model):
     queries = model.query_tower(
         tf.constant(vectors),
         inputs[names.USER_INDEX],
+        inputs[names.TRAIT_INDICES],
         tf.constant(history),
         inputs[names.HISTORY_EVENT_INDICES],
         tf.cast(moments[:, tf.newaxis] - inputs[names.HISTORY_TIMESTAMPS], tf.float32),
@@ -63,6 +65,7 @@ def test_both_towers_end_on_the_unit_sphere():
     vectors = model.query_tower(
         tf.constant(np.random.default_rng(0).normal(size=(ITEMS, 8)), tf.float32),
         inputs[names.USER_INDEX],
+        inputs[names.TRAIT_INDICES],
         inputs[names.HISTORY_ITEMS],
         inputs[names.HISTORY_EVENT_INDICES],
         tf.zeros([2, 2]),
