@@ -32,7 +32,8 @@ from components.text_embedding_gen import TEXT_HASH, Encode, embed_texts, text_h
 from pipeline.beam_runners import beam_args
 from pipeline.config import load_config
 from schema import names
-from trainer.text_encoder import BatchEncoder, load_encoder, resolve_encoder
+from trainer.encoder_files import resolve_encoder
+from trainer.text_encoder import BatchEncoder, load_encoder
 
 _LOADED: dict[tuple[str, int], "CountingEncoder"] = {}
 

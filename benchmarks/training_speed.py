@@ -26,8 +26,9 @@ from benchmarks.workspace import run_homefeed
 from pipeline.config import load_config
 from schema import names
 from trainer.data import read_catalog, read_pairs, training_batches
+from trainer.encoder_files import resolve_encoder
 from trainer.preprocessing import EVENT_VOCABULARY, USER_VOCABULARY
-from trainer.text_encoder import TextEncoder, resolve_encoder
+from trainer.text_encoder import TextEncoder, open_encoder
 from trainer.two_tower import TwoTower
 
 
@@ -94,7 +95,7 @@ def main(archive: Path, seconds: float, rounds: int) -> None:
         users, events = (transform.vocabulary_size_by_name(name) for name in (USER_VOCABULARY, EVENT_VOCABULARY))
         epoch = training_batches(train, transform, length, hyper.batch_size, config.split.windows + 2, hyper.seed)
         titles = [catalog_rows[item.decode()]["title"] for item in catalog.item_ids]
-        encoder = TextEncoder(resolve_encoder(config.encoder.path), config.encoder.max_tokens)
+        encoder = open_encoder(resolve_encoder(config.encoder.path), config.encoder.max_tokens)
         models = {
             "plain TFRS with BERT": lambda: PlainTowers(users, hyper.dimensions, titles, encoder),
             "homefeed, frozen": lambda: TwoTower(

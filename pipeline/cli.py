@@ -6,6 +6,7 @@ TensorFlow and TFX are imported by the commands that need them, so that `--help`
 import datetime as dt
 import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -131,27 +132,53 @@ def propose_schema(folder: str, config_file: str | None, assignments: tuple[str,
     click.echo(diff or "The curated schemas fit this data.", nl=not diff)
 
 
+def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what runs the pipeline."""
+    for option in reversed(
+        [
+            click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet)."),
+            click.option("--catalog", required=True, help="Folder of the catalogue."),
+            click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models."),
+            click.option("--users", help="Folder of the users' profiles, where there are any."),
+            click.option("--config", "config_file", help="YAML file."),
+            click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 @homefeed.command()
-@click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet).")
-@click.option("--catalog", required=True, help="Folder of the catalogue.")
-@click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models.")
-@click.option("--users", help="Folder of the users' profiles, where there are any.")
+@_of_a_run
 @click.option("--until", help="The last step that runs, such as DataGate, InteractionGen or Transform.")
-@click.option("--config", "config_file", help="YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
-def run(
-    behaviors: str,
-    catalog: str,
-    workspace: str,
-    users: str | None,
-    until: str | None,
-    config_file: str | None,
-    assignments: tuple[str, ...],
-) -> None:
+def run(until: str | None, **where: Any) -> None:
     """Validates, trains, evaluates, and pushes what passes the gates.
 
     Example: homefeed run --behaviors shop/behaviors --catalog shop/catalog --workspace w --set model.epochs=4
     """
+    _run(until, **where)
+
+
+@homefeed.command()
+@_of_a_run
+def reindex(assignments: tuple[str, ...], **where: Any) -> None:
+    """Brings a new catalogue or a longer log into the last pushed model without training, and pushes it through the
+    same gates: new items are placed by their content, histories, popularity and neighbours are today's.
+
+    Example: homefeed reindex --behaviors shop/behaviors --catalog shop/catalog --workspace w
+    """
+    _run(None, assignments=(*assignments, "model.start=reindex"), **where)
+
+
+def _run(
+    until: str | None,
+    behaviors: str,
+    catalog: str,
+    workspace: str,
+    users: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+) -> None:
     from pipeline.config import load_config
 
     config = load_config(config_file, assignments)

@@ -116,7 +116,12 @@ class Split(Section):
 class Encoder(Section):
     """The BERT encoder of item texts."""
 
-    path: str = Field("", description="folder with config.json, model.safetensors, vocab.txt; empty: all-MiniLM-L6-v2")
+    path: str = Field(
+        "",
+        description="folder with config.json, model.safetensors and vocab.txt, or with a TensorFlow Hub SavedModel, or "
+        "the URL of a .tar.gz or .zip of one; empty: all-MiniLM-L6-v2",
+    )
+    sha256: str = Field("", pattern="^([0-9a-fA-F]{64})?$", description="of the archive that a URL serves")
     max_tokens: int = Field(64, ge=8, le=512, description="word pieces of a text that are read")
     mode: Literal["frozen", "last_n", "lora", "full"] = Field(
         "frozen",

@@ -15,18 +15,20 @@ import filelock
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from tfx.orchestration.portable.launcher import Launcher
 
 from components.data_gate import ERROR, explain
 from pipeline.config import Config
+from pipeline.encoder_download import local_encoder
 from pipeline.inputs import inspect_table, window_of
 from pipeline.outcome import Outcome, read_outcome
 from pipeline.pipeline import Places, Window, build_pipeline
 from schema import errors, names
-from trainer.text_encoder import fingerprint, resolve_encoder
+from trainer.encoder_files import fingerprint, resolve_encoder
 
 _ROOT = Path(__file__).resolve().parent.parent
-DATA_GATE = "DataGate"
+DATA_GATE, REINDEX = "DataGate", "reindex"
 _CODE = ("components", "schema", "trainer")
 
 
@@ -47,9 +49,13 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
       GateRefused: DataGate blocked the data; nothing after it has run.
     """
     tables = {name: inspect_table(folder, name) for name, folder in folders.items()}
-    encoder = resolve_encoder(config.encoder.path)
     root = Path(workspace).resolve()
+    downloaded = local_encoder(config.encoder.path, config.encoder.sha256, str(root / "cache" / "encoders"))
+    encoder = resolve_encoder(downloaded)
     with _locked(root):
+        push = root / "serving" / names.MODEL_NAME
+        if config.model.start == REINDEX and not (push.is_dir() and any(push.iterdir())):
+            raise errors.InputError(f"{push}: holds no pushed model to re-index; `homefeed run` trains one.")
         places = Places(
             pipeline_root=str(root / "artifacts"),
             cache=str(root / "cache"),
@@ -57,7 +63,7 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
             schemas=schemas_folder(config),
             encoder=encoder,
             encoder_fingerprint=fingerprint(encoder, config.encoder.max_tokens),
-            push=str(root / "serving" / names.MODEL_NAME),
+            push=str(push),
             code_version=_code_version(),
         )
         metadata = metadata_of(root)
@@ -186,11 +192,28 @@ class _Steps(logging.Handler):
     def __init__(self, console: Console):
         super().__init__()
         self._console = console
+        self._bar: Progress | None = None
         self.current = "the pipeline's construction"
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "homefeed.progress":
+        if record.name != "homefeed.progress":
+            return
+        share: tuple[int, int] | None = getattr(record, "share", None)  # (done, of how many)
+        if share is None:
+            self._end_bar()
             self._console.print(f"  {record.getMessage()}", style="dim")
+        elif self._console.is_terminal:  # a file is spared what is only of the moment
+            if self._bar is None:
+                columns = (TextColumn("  {task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+                self._bar = Progress(*columns, console=self._console, transient=True)
+                self._bar.start()
+                self._bar.add_task("")
+            self._bar.update(self._bar.task_ids[0], description=record.getMessage(), completed=share[0], total=share[1])
+
+    def _end_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     @contextmanager
     def of_launches(self) -> Iterator[None]:
@@ -201,7 +224,10 @@ class _Steps(logging.Handler):
             self.current = launcher._pipeline_node.node_info.id
             self._console.print(f"[bold]{self.current}[/bold] …")
             start = time.monotonic()
-            execution = launch(launcher)
+            try:
+                execution = launch(launcher)
+            finally:
+                self._end_bar()
             self._console.print(f"  done in {time.monotonic() - start:.1f} s", style="dim")
             return execution
 

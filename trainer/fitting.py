@@ -23,7 +23,7 @@ from trainer.data import Catalog, Pairs, States
 from trainer.feed import Feed, Order
 from trainer.metrics import ndcg_at_k
 from trainer.ranker import Lists, listwise_loss, moments_of, train_ranker
-from trainer.text_encoder import TextEncoder
+from trainer.text_encoder import open_encoder
 from trainer.text_tuning import FROZEN, TunedTexts
 from trainer.tower_training import train_towers
 from trainer.two_tower import TwoTower
@@ -204,7 +204,7 @@ class _TowerMaker:
         encoder = self._settings["encoder"]
         if encoder["mode"] == FROZEN or not self._settings["model"]["text"]:
             return None
-        bert = TextEncoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
+        bert = open_encoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
         return TunedTexts(bert, self._data.catalog.texts, encoder)
 
     def _alone(self, model: TwoTower, window: int) -> TwoTower:

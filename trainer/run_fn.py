@@ -15,7 +15,7 @@ from trainer.export import export
 from trainer.fitting import TrainingData, fit
 from trainer.preprocessing import CATEGORY_VOCABULARY, EVENT_VOCABULARY, USER_VOCABULARY
 from trainer.servable import Servable
-from trainer.text_encoder import TextEncoder
+from trainer.text_encoder import open_encoder
 from trainer.weights import Vocabulary
 
 
@@ -46,7 +46,7 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     folder = _checkpoints(settings, fn_args)
     fitted = fit(data, settings, folder)
-    encoder = TextEncoder(settings["encoder"]["folder"], settings["encoder"]["max_tokens"])
+    encoder = open_encoder(settings["encoder"]["folder"], settings["encoder"]["max_tokens"])
     with tempfile.TemporaryDirectory() as assets:
         servable = Servable(fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets)
         export(servable, fn_args.serving_model_dir)

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from schema.errors import InputError
+from trainer.hub import SentenceModel, WordPieceModel
 from trainer.text_encoder import TextEncoder
 
 FROZEN, LAST_N, LORA, FULL = "frozen", "last_n", "lora", "full"
@@ -23,13 +24,18 @@ class TunedTexts(tf.Module):
       encoder: with the weights to begin with.
       texts: [items] the items' texts, bytes.
       settings: the configuration's `encoder` section: `mode`, `last_n`, `lora_rank`, `recompute`.
+
+    Raises:
+      InputError: the encoder cannot be trained so.
     """
 
-    def __init__(self, encoder: TextEncoder, texts: np.ndarray, settings: dict[str, Any]):
+    def __init__(self, encoder: TextEncoder | SentenceModel, texts: np.ndarray, settings: dict[str, Any]):
         super().__init__(name="tuned_texts")
+        if isinstance(encoder, SentenceModel):
+            raise InputError("encoder.mode: a model that takes sentences can only be `frozen`.")
         self.encoder = encoder
         self._lora = choose_weights(encoder.bert, settings["mode"], settings["last_n"], settings["lora_rank"])
-        if settings["recompute"]:
+        if settings["recompute"] and not isinstance(encoder.bert, WordPieceModel):
             _recompute(encoder.bert)
         pieces = encoder.tokens(tf.constant(texts.tolist(), tf.string))
         self._lengths = tf.Variable(pieces.row_lengths(), trainable=False)
@@ -59,11 +65,11 @@ class TunedTexts(tf.Module):
         return tf.gather(tf.concat(parts, axis=0), np.argsort(order))
 
 
-def choose_weights(bert: tf.keras.Model, mode: str, last_n: int, rank: int) -> list["LowRank"]:
-    """Marks the weights of a Model Garden encoder that are trained.
+def choose_weights(bert: tf.keras.Model | WordPieceModel, mode: str, last_n: int, rank: int) -> list["LowRank"]:
+    """Marks the weights of an encoder that are trained.
 
     Args:
-      bert: the encoder.
+      bert: the encoder; of a SavedModel all is trained or nothing.
       mode: `last_n`: the last transformer layers; `lora`: low-rank additions to the query and value kernels of every
         layer, beside fixed weights; `full`: everything that the output depends on.
       last_n: how many layers.
@@ -73,8 +79,12 @@ def choose_weights(bert: tf.keras.Model, mode: str, last_n: int, rank: int) -> l
       The additions of `lora`.
 
     Raises:
-      InputError: there are not so many layers.
+      InputError: there are not so many layers, or they cannot be told apart.
     """
+    if isinstance(bert, WordPieceModel):
+        if mode != FULL:
+            raise InputError("encoder.mode: of a SavedModel the layers cannot be told apart; `frozen` or `full`.")
+        return []
     layers = list(bert.transformer_layers)
     if mode == LAST_N and last_n > len(layers):
         raise InputError(f"encoder.last_n: is {last_n}; the encoder has {len(layers)} layers.")

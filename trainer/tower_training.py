@@ -65,7 +65,7 @@ def train_towers(
             losses.append(step(batch))
             if time.monotonic() - told > 1:
                 told = time.monotonic()
-                progress.info("epoch %d of %d", epoch + 1, epochs, extra={"done": n + 1, "of": each})
+                progress.info("epoch %d of %d", epoch + 1, epochs, extra={"share": (n + 1, each)})
         loss = float(tf.reduce_mean(losses)) if losses else math.nan
         model.refresh()
         figure = math.nan if validate is None else validate()

@@ -28,7 +28,7 @@ def open_archive(url: str, archive: str | None) -> Iterator[zipfile.ZipFile]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "download.zip"
         try:
-            _download(url, path)
+            download(url, path)
         except httpx.HTTPError as error:
             raise InputError(
                 f"{url}: could not be downloaded ({type(error).__name__}: {error}); fetch it by other means and give "
@@ -51,7 +51,8 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
     retry=retry_if_exception_type(httpx.TransportError),
     reraise=True,
 )
-def _download(url: str, path: Path) -> None:
+def download(url: str, path: Path) -> None:
+    """Fetches `url` with a progress bar and retries. Raises httpx.HTTPError."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with (
         Progress(*columns) as progress,

@@ -5,7 +5,8 @@ from apache_beam.testing.util import assert_that
 
 from components.text_embedding_gen import TEXT_HASH, Encode, by_length, embed_texts, item_text, text_hash
 from schema import names
-from trainer.text_encoder import load_encoder, resolve_encoder
+from trainer.encoder_files import resolve_encoder
+from trainer.text_encoder import load_encoder
 
 ENCODER_FN = "trainer.text_encoder.load_encoder"
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from schema.errors import InputError
 from tests.trainer.tiny_bert import SPECIAL, write_bert
-from trainer.text_encoder import TextEncoder, fingerprint, load_encoder, resolve_encoder
+from trainer.encoder_files import fingerprint, resolve_encoder
+from trainer.text_encoder import load_encoder, open_encoder
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +61,21 @@ def test_a_folder_that_is_no_encoder_is_named(tmp_path, folder):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     with pytest.raises(InputError, match="only bert"):
-        TextEncoder(str(tmp_path), 64)
+        open_encoder(str(tmp_path), 64)
     (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 100}))
     with pytest.raises(InputError, match="holds nothing that fits"):
-        TextEncoder(str(tmp_path), 64)
+        open_encoder(str(tmp_path), 64)
 
 
 def test_a_changed_package_is_noticed(monkeypatch):
-    monkeypatch.setattr("trainer.text_encoder._MINILM_SHA256", {"vocab.txt": "0" * 64})
+    monkeypatch.setattr("trainer.encoder_files._MINILM_SHA256", {"vocab.txt": "0" * 64})
     with pytest.raises(InputError, match="SHA-256"):
         resolve_encoder("")
 
 
 def test_it_runs_inside_a_saved_model(tmp_path, folder, encoder):
     module = tf.Module()
-    module.encoder = TextEncoder(folder, 64)
+    module.encoder = open_encoder(folder, 64)
     spec = [tf.TensorSpec([None], tf.string, name="text")]
     function = tf.function(lambda text: {"embedding": module.encoder(text)}, input_signature=spec)
     tf.saved_model.save(module, str(tmp_path), signatures=function)
@@ -108,7 +109,7 @@ def test_the_folder_says_how_tokens_become_one_vector(chinese):
     (chinese / "1_Pooling").mkdir()
     modes = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     (chinese / "1_Pooling" / "config.json").write_text(json.dumps(modes))
-    encoder = TextEncoder(str(chinese), 16)
+    encoder = open_encoder(str(chinese), 16)
     ids = tf.constant([[CHINESE.index(piece) for piece in ("[CLS]", *"红色杯子", "[SEP]")]])
     tokens = encoder.bert({"input_word_ids": ids, "input_mask": ids**0, "input_type_ids": ids * 0})["sequence_output"]
     expected = tf.math.l2_normalize(tokens[:, 0], axis=1).numpy()
@@ -117,4 +118,4 @@ def test_the_folder_says_how_tokens_become_one_vector(chinese):
     assert fingerprint(str(chinese), 16) != before
     (chinese / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
     with pytest.raises(InputError, match="pooling_mode_max_tokens"):
-        TextEncoder(str(chinese), 16)
+        open_encoder(str(chinese), 16)

@@ -10,7 +10,7 @@ from schema.errors import InputError
 from tests.trainer.shapes import catalog_of
 from tests.trainer.test_tower_training import batches
 from tests.trainer.tiny_bert import write_bert
-from trainer.text_encoder import TextEncoder
+from trainer.text_encoder import open_encoder
 from trainer.text_tuning import TunedTexts
 from trainer.tower_training import train_towers
 from trainer.two_tower import TwoTower
@@ -33,7 +33,7 @@ def texts_of(count):
 
 def tuned_of(folder, **changes):
     tf.keras.utils.set_random_seed(1)
-    return TunedTexts(TextEncoder(folder, 16), texts_of(ITEMS), {**SETTINGS, **changes})
+    return TunedTexts(open_encoder(folder, 16), texts_of(ITEMS), {**SETTINGS, **changes})
 
 
 def towers_of(tuned):
@@ -52,7 +52,7 @@ def train(folder, path, **changes):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_table_begins_as_the_encoder_reads(folder, mode):
     tuned = tuned_of(folder, mode=mode)
-    expected = TextEncoder(folder, 16)(tf.constant(texts_of(ITEMS).tolist())).numpy()
+    expected = open_encoder(folder, 16)(tf.constant(texts_of(ITEMS).tolist())).numpy()
     assert tuned.table.numpy() == pytest.approx(expected, abs=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_recomputed_activations_give_the_same_training(folder, tmp_path):
 
 def test_bfloat16_computes_and_keeps_float32_weights(folder):
     tf.keras.utils.set_random_seed(1)
-    tuned = TunedTexts(TextEncoder(folder, 16, "mixed_bfloat16"), texts_of(ITEMS), {**SETTINGS, "mode": "lora"})
+    tuned = TunedTexts(open_encoder(folder, 16, "mixed_bfloat16"), texts_of(ITEMS), {**SETTINGS, "mode": "lora"})
     assert tuned.table.dtype == tf.float32
     assert {variable.dtype for variable in tuned.moving} == {tf.float32}
     plain = tuned_of(folder, mode="lora").table.numpy()
