@@ -102,7 +102,7 @@ PEERS = {
             "iterations": (100, 300),
         },
     ),
-    "SASRec": Peer(None, {"factors": (64, 128), "blocks": (1, 2), "dropout": (0.2, 0.5), "steps": (500, 1500)}),
+    "SASRec": Peer(None, {"factors": (64, 128), "blocks": (1, 2), "dropout": (0.2, 0.5), "epochs": (5, 20)}),
     "TFRS tutorial": Peer(plain_tfrs.train, {"dimensions": (32, 64), "learning_rate": (0.1, 0.03), "epochs": (1, 3)}),
 }
 

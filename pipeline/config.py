@@ -171,6 +171,12 @@ class Model(Section):
     )
 
 
+class Tuner(Section):
+    """KerasTuner over learning_rate, temperature, dropout and dimensions of `model`, before training."""
+
+    trials: int = Field(0, ge=0, description="values that are tried, the configuration's own first; 0: none")
+
+
 class Channels(Section):
     """What may speak for an item in the ranking stage."""
 
@@ -262,6 +268,7 @@ class Config(Section):
     schemas: str = Field("", description="folder of your curated schemas; empty: homefeed's schema/")
     encoder: Encoder = Encoder()
     model: Model = Model()
+    tuner: Tuner = Tuner()
     ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()

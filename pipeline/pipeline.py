@@ -4,10 +4,11 @@ push. It knows nothing of the place where it runs; the runners do."""
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
-from tfx.components import Evaluator, Trainer, Transform
+from tfx.components import Evaluator, Trainer, Transform, Tuner
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
@@ -38,8 +39,11 @@ from schema.privacy import key_check, user_id_key
 
 ENCODER_FN = "trainer.text_encoder.load_encoder"
 RUN_FN = "trainer.run_fn.run_fn"
+TUNER_FN = "trainer.tuning.tuner_fn"
 PREPROCESSING_FN = "trainer.preprocessing.preprocessing_fn"
 CONNECT_FN = "serving.client.connect"
+# Of the configuration's `encoder` section, what training depends on.
+_OF_TRAINING = {"max_tokens", "mode", "last_n", "lora_rank", "learning_rate", "recompute", "precision"}
 
 
 @dataclass(frozen=True)
@@ -253,26 +257,32 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     starts_fresh = config.model.start == "fresh"
     base_model = None if starts_fresh else earlier.outputs["model"]
 
+    # What whoever trains is given.
+    training: dict[str, Any] = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "schema": interaction_schema.outputs["schema"],
+        "train_args": trainer_pb2.TrainArgs(splits=list(names.TRAINER_SPLITS)),
+        "eval_args": trainer_pb2.EvalArgs(splits=[names.CATALOG_SPLIT]),
+    }
+    settings = {
+        "model": config.model.model_dump(),
+        "ranking": config.ranking.model_dump(),
+        "history_length": config.split.history_length,
+        "encoder": {**config.encoder.model_dump(include=_OF_TRAINING), "folder": places.encoder},
+        **code,
+    }
+
+    # Tries values of the towers' parameters, where that is asked for.
+    tuner = Tuner(tuner_fn=TUNER_FN, custom_config={"tuner": config.tuner.model_dump(), **settings}, **training)
+
     # Trains the two towers and exports all signatures.
     trainer = Trainer(
         run_fn=RUN_FN,
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=interaction_schema.outputs["schema"],
-        train_args=trainer_pb2.TrainArgs(splits=list(names.TRAINER_SPLITS)),
-        eval_args=trainer_pb2.EvalArgs(splits=[names.CATALOG_SPLIT]),
-        custom_config={
-            "model": config.model.model_dump(),
-            "ranking": config.ranking.model_dump(),
-            "checkpoints": f"{places.cache}/training",
-            "history_length": config.split.history_length,
-            "encoder": {
-                **config.encoder.model_dump(exclude={"path", "batch_size", "cache"}),
-                "folder": places.encoder,
-            },
-            **code,
-        },
         base_model=base_model,
+        hyperparameters=tuner.outputs["best_hyperparameters"] if config.tuner.trials else None,
+        custom_config={"checkpoints": f"{places.cache}/training", **settings},
+        **training,
     )
 
     # Finds the model that is in production.
@@ -313,7 +323,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     )
 
     steps = [interaction_schema, text_embedding_gen, interaction_gen, transform]
-    steps += [trainer] if starts_fresh else [earlier, trainer]
+    steps += [*([] if starts_fresh else [earlier]), *([tuner] if config.tuner.trials else []), trainer]
     steps += [baseline, evaluator, serving_validator, pusher]
     if config.batch.enabled:
         # Writes the pushed model's list for every user, for mails and caches.

@@ -221,8 +221,7 @@ class _TowerMaker:
 def _orders(data: TrainingData, settings: dict[str, Any], make: _TowerMaker) -> dict[str, Order]:
     """Name of the towers -> the ranking stage that goes with them, learned from the windows; empty without any."""
     hyper, seed, refit = settings["ranking"], settings["model"]["seed"], settings["model"]["refit"]
-    numbers = np.unique(data.windows.windows).tolist()
-    windows = [w for w in numbers if w < data.cut and len(_with_targets(data.window(w)))]
+    windows = _windows(data)
     if not windows:
         return {}
     towers = make(windows[0], data.window(windows[0]), WINDOWS)
@@ -238,6 +237,26 @@ def _orders(data: TrainingData, settings: dict[str, Any], make: _TowerMaker) -> 
     if refit:
         orders[NOW] = Order(weights, train_ranker(_join(lists), hyper, seed))
     return orders
+
+
+def try_towers(data: TrainingData, settings: dict[str, Any], folder: str) -> float:
+    """Trains the towers of the ranking windows only. Returns their NDCG@20 in the first window.
+
+    Raises:
+      InputError: the log is too short for a window.
+    """
+    windows = _windows(data)
+    if not windows:
+        raise InputError("tuner.trials: the log is too short for ranking windows, by which trials are judged.")
+    states = data.window(windows[0])
+    towers = _TowerMaker(data, settings, folder)(windows[0], states, WINDOWS)
+    return validation_ndcg(towers, states, len(data.catalog))
+
+
+def _windows(data: TrainingData) -> list[int]:
+    """The numbers of the windows that something can be learned from, ascending."""
+    numbers = np.unique(data.windows.windows).tolist()
+    return [w for w in numbers if w < data.cut and len(_with_targets(data.window(w)))]
 
 
 def _earlier_orders(data: TrainingData, settings: dict[str, Any]) -> dict[str, Order]:
