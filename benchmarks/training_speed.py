@@ -17,17 +17,14 @@ import click
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-import tensorflow_transform as tft
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.splits import DATASETS
-from benchmarks.workspace import run_homefeed
+from benchmarks.workspace import run_homefeed, settings_of, transformed
 from pipeline.config import load_config
 from schema import names
-from trainer.data import read_catalog, read_pairs, training_batches
 from trainer.encoder_files import resolve_encoder
-from trainer.preprocessing import EVENT_VOCABULARY, USER_VOCABULARY
 from trainer.text_encoder import TextEncoder, open_encoder
 from trainer.two_tower import TwoTower
 
@@ -82,28 +79,20 @@ def main(archive: Path, seconds: float, rounds: int) -> None:
     log, catalog_rows = read(archive)
     with tempfile.TemporaryDirectory() as folder:
         workspace = run_homefeed(protocol.part(log)[0], catalog_rows, (), Path(folder), "--until", "Transform")
-        graph, examples = (
-            max((workspace / "artifacts" / "Transform" / key).iterdir(), key=lambda path: int(path.name))
-            for key in ("transform_graph", "transformed_examples")
-        )
-        transform = tft.TFTransformOutput(str(graph))
-        split = {name: f"{examples}/Split-{name}/*" for name in names.TRAINER_SPLITS}
-        catalog = read_catalog(split[names.CATALOG_SPLIT], split[names.TIMELINE_SPLIT], transform)
-        train, length = [split[names.TRAIN_SPLIT]], config.split.history_length
-        hyper = config.model
-        items = read_pairs(train, transform).items
-        users, events = (transform.vocabulary_size_by_name(name) for name in (USER_VOCABULARY, EVENT_VOCABULARY))
-        epoch = training_batches(train, transform, length, hyper.batch_size, config.split.windows + 2, hyper.seed)
+        settings = settings_of(config)
+        data = transformed(workspace, settings)
+        catalog, hyper, users = data.catalog, config.model, len(data.vocabulary.users)
+        epoch = data.batches(config.split.windows + 2)
         titles = [catalog_rows[item.decode()]["title"] for item in catalog.item_ids]
         encoder = open_encoder(resolve_encoder(config.encoder.path), config.encoder.max_tokens)
         models = {
             "plain TFRS with BERT": lambda: PlainTowers(users, hyper.dimensions, titles, encoder),
             "homefeed, frozen": lambda: TwoTower(
                 catalog,
-                np.bincount(items[items >= 0], minlength=len(catalog)),
+                np.bincount(data.pairs.items, minlength=len(catalog)),
                 users,
-                events,
-                length,
+                len(data.vocabulary.events),
+                config.split.history_length,
                 hyper.dimensions,
                 hyper.temperature,
                 hyper.dropout,

@@ -57,13 +57,18 @@ class Feed(tf.Module):
             return self.channels.tower_scores(query), features
         if self._candidates == features.shape[1]:
             return self.ranker(features)[0], features
-        first = tf.linalg.matvec(features, self._weights)
+        first = self.first_stage(features)
         chosen = first if unwanted is None else tf.where(unwanted, first - _BEHIND, first)
         top = tf.math.top_k(chosen, self._candidates, sorted=False).indices
         ranked = self.ranker(tf.gather(features, top, batch_dims=1))[0]
         rows = tf.broadcast_to(tf.range(tf.shape(top)[0])[:, tf.newaxis], tf.shape(top))
         scores = tf.tensor_scatter_nd_update(first - _BEHIND, tf.stack([rows, top], axis=2), ranked)
         return scores, features
+
+    def first_stage(self, features: tf.Tensor) -> tf.Tensor:
+        """[..., features] to the weighted sums that candidates are chosen by, [...] float32; the same for all where no
+        window could be learned from."""
+        return tf.zeros(tf.shape(features)[:-1]) if self._weights is None else tf.linalg.matvec(features, self._weights)
 
     def probabilities(self, features: tf.Tensor) -> tf.Tensor:
         """[..., features] to [..., events] float32: that a user turns to an item by an event within a window; NaN

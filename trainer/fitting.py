@@ -298,11 +298,11 @@ def embed_states(model: TwoTower, states: States, items: int) -> np.ndarray:
         vectors = model.embed_queries(item_vectors, *inputs)
         return tf.math.l2_normalize(vectors[:, :dimensions], axis=1)
 
-    parts = [embed(*_inputs(states, slice(s, s + 1024))).numpy() for s in range(0, len(states), 1024)]
+    parts = [embed(*inputs_of(states, slice(s, s + 1024))).numpy() for s in range(0, len(states), 1024)]
     return np.concatenate([np.zeros((0, dimensions), np.float32), *parts])
 
 
-def _inputs(states: States, rows: slice | np.ndarray) -> tuple[tf.Tensor, ...]:
+def inputs_of(states: States, rows: slice | np.ndarray) -> tuple[tf.Tensor, ...]:
     """Users, traits, histories, events, times and moments, as `Channels.query` takes them."""
     histories = (states.histories, states.history_events, states.history_times)
     columns = (states.users, states.traits, *histories, states.moments)
@@ -382,7 +382,7 @@ def _features(channels: Channels, states: States, rows: np.ndarray) -> Iterator[
         return channels(channels.query(*inputs))
 
     for batch in (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)):
-        yield from zip(batch, compute(*_inputs(states, batch)).numpy(), strict=True)
+        yield from zip(batch, compute(*inputs_of(states, batch)).numpy(), strict=True)
 
 
 def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_000, k: int = 20) -> float:
@@ -392,7 +392,7 @@ def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_0
     vectors = tf.concat([item_vectors, model.popularity], axis=1)
     gains = []
     for batch in (rows[start : start + 256] for start in range(0, len(rows), 256)):
-        queries = model.embed_queries(item_vectors, *_inputs(states, batch))
+        queries = model.embed_queries(item_vectors, *inputs_of(states, batch))
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()
         for row, theirs in zip(batch, scores, strict=True):
             theirs[states.seen.row(row)] = -np.inf

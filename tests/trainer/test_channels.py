@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
 from trainer.channels import Channels, Crowd
 from trainer.collaborative import interaction_matrix, item_neighbours
-from trainer.fitting import _inputs, embed_states
+from trainer.fitting import embed_states, inputs_of
 from trainer.two_tower import TwoTower
 
 ITEMS, USERS = 15, 6
@@ -30,7 +30,7 @@ def channels_of(states, enabled=ALL):
 
 
 def features_of(channels, states):
-    query = channels.query(*_inputs(states, slice(None)))
+    query = channels.query(*inputs_of(states, slice(None)))
     features = channels(query).numpy()
     assert features.shape == (USERS, ITEMS, len(channels.names_of()))
     return {name: features[:, :, i] for i, name in enumerate(channels.names_of())}

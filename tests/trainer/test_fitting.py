@@ -9,7 +9,7 @@ import tensorflow as tf
 from schema import names
 from tests.trainer.shapes import DAY, catalog_of, states_of, vocabulary_of
 from trainer.data import Pairs, States, ragged
-from trainer.fitting import TrainingData, _inputs, fit
+from trainer.fitting import TrainingData, fit, inputs_of
 
 ITEMS, USERS = 14, 12
 CUT = 3
@@ -96,7 +96,7 @@ def data_of(held_out: int = 0) -> TrainingData:
 
 
 def scores(feed, states):
-    return feed.scores(feed.channels.query(*_inputs(states, slice(None)))).numpy()
+    return feed.scores(feed.channels.query(*inputs_of(states, slice(None)))).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_what_is_held_out_does_not_touch_the_feed_that_is_judged(feeds, asked, t
 
 def test_only_candidates_are_ranked_and_the_rest_keep_the_first_stage_s_order(feeds, asked):
     then, *_ = feeds
-    query = then.channels.query(*_inputs(asked, slice(None)))
+    query = then.channels.query(*inputs_of(asked, slice(None)))
     found, features = (value.numpy() for value in then.scores_and_features(query))
     first = features @ then._weights.numpy()
     for row, theirs in zip(found, first, strict=True):
@@ -133,7 +133,7 @@ def test_only_candidates_are_ranked_and_the_rest_keep_the_first_stage_s_order(fe
 
 def test_what_is_unwanted_takes_no_candidate_s_place(feeds, asked):
     then, *_ = feeds
-    query = then.channels.query(*_inputs(asked, slice(None)))
+    query = then.channels.query(*inputs_of(asked, slice(None)))
     unwanted = np.zeros((5, ITEMS), bool)
     unwanted[:, :4] = True
     found = then.scores(query, tf.constant(unwanted)).numpy()
@@ -150,6 +150,6 @@ def test_without_windows_the_towers_stand_alone(tmp_path, asked):
     data = data_of()
     data = dataclasses.replace(data, windows=data.window(CUT))
     then, *_ = fit(data, SETTINGS, str(tmp_path))
-    query = then.channels.query(*_inputs(asked, slice(None)))
+    query = then.channels.query(*inputs_of(asked, slice(None)))
     assert (then.scores(query).numpy() == then.channels.tower_scores(query).numpy()).all()
     assert np.isnan(then.probabilities(then.channels(query)).numpy()).all()

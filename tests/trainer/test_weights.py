@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from schema.errors import InputError
 from tests.trainer.shapes import catalog_of, vocabulary_of
-from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, _inputs, data_of, scores
+from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, data_of, inputs_of, scores
 from tests.trainer.test_two_tower import towers
 from trainer import weights
 from trainer.fitting import fit
@@ -110,8 +110,8 @@ def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
     data = data_of()
     data = dataclasses.replace(data, earlier=earlier, windows=data.window(CUT))
     again = fit(data, tiny, str(tmp_path))
-    query = again.then.channels.query(*_inputs(data_of().window(CUT), slice(None)))
-    expected = fitted.then.channels.query(*_inputs(data_of().window(CUT), slice(None)))
+    query = again.then.channels.query(*inputs_of(data_of().window(CUT), slice(None)))
+    expected = fitted.then.channels.query(*inputs_of(data_of().window(CUT), slice(None)))
     assert query.vectors.numpy() == pytest.approx(expected.vectors.numpy(), abs=1e-4)
 
 
@@ -125,6 +125,6 @@ def test_weights_that_have_seen_what_is_judged_are_not_used(trained, tmp_path):
     data = dataclasses.replace(data, windows=data.window(CUT))
     settings = [settings_of(start, learning_rate=1e-9, epochs=1, refit=False) for start in ("warm", "fresh")]
     warm, fresh = (fit(data, one, str(tmp_path / one["model"]["start"])) for one in settings)
-    query = _inputs(data.window(CUT), slice(None))
+    query = inputs_of(data.window(CUT), slice(None))
     vectors = [one.then.channels.query(*query).vectors.numpy() for one in (warm, fresh)]
     assert vectors[0] == pytest.approx(vectors[1], abs=1e-4)
