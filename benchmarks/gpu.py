@@ -80,13 +80,13 @@ def operations(model: TwoTower, batch: dict[str, tf.Tensor], items: int) -> floa
     dimensions = model.candidate_tower.item_table.shape[1]
     query = sum(int(np.prod(v.shape)) for v in model.query_tower.trainable_variables if "embeddings" not in v.name)
     total = 6.0 * (items * candidate + size * query + size * items * dimensions + 2 * size * length * dimensions)
-    tuned = model.candidate_tower.tuned
-    if tuned is None:
+    (tuned,) = model.candidate_tower.contents
+    if not isinstance(tuned, TunedTexts):
         return total
     targets = np.unique(batch[names.TARGET_ITEMS])
     pieces = len(targets) * int(tuned._lengths.numpy()[targets].max())
     layers = [v for layer in tuned.encoder.bert.transformer_layers for v in layer.variables if len(v.shape) > 1]
-    moving = {variable.ref() for variable in tuned.moving}
+    moving = {variable.ref() for variable in tuned.slow}
     weights = sum(int(np.prod(v.shape)) * (6 if v.ref() in moving else 4) for v in layers)
     return total + pieces * weights
 
@@ -127,11 +127,11 @@ def measure(config: Config, mode: str, catalog: Catalog, users: int, seconds: fl
     """Trains for a while."""
     folder, hyper, encoder = resolve_encoder(config.encoder.path), config.model, config.encoder
     with devices.strategy().scope():
-        tuned = None
+        contents = None
         if mode != FROZEN:
             settings: dict[str, Any] = {**encoder.model_dump(), "mode": mode}
             bert = open_encoder(folder, encoder.max_tokens, devices.precision(encoder.precision))
-            tuned = TunedTexts(bert, catalog.texts, settings)
+            contents = [TunedTexts(bert, catalog.texts, settings)]
         counts = np.ones(len(catalog), np.int64)
         model = TwoTower(
             catalog,
@@ -144,7 +144,7 @@ def measure(config: Config, mode: str, catalog: Catalog, users: int, seconds: fl
             dropout=hyper.dropout,
             negatives=hyper.negatives,
             seed=hyper.seed,
-            tuned=tuned,
+            contents=contents,
         )
     step = _step(model, _optimizers(model, hyper.learning_rate, encoder.learning_rate, 10_000))
     dataset = made_up_batches(len(catalog), users, config.split.history_length, hyper.batch_size)

@@ -24,6 +24,7 @@ from components.columnar import buckets_of
 from components.events import LatestEvents, OfKnownItems, ReadEvents, bucketed, with_sentiment
 from components.example_maker import DAY, USER_SPLITS, MakeExamples
 from components.examples import ReadRows, count_buckets, write_examples, write_split
+from components.images import image_features
 from components.interactions import Timeline, plan_timeline, popularity
 from components.row_validator import row_order
 from components.sentiment import Sentiments
@@ -45,6 +46,7 @@ class Interactions(beam.PTransform):
     Args:
       weights: event -> weight; events of weight 0 are left out.
       split: the configuration's `split` section as a dict.
+      images: the configuration's `images` section as a dict.
       folders: split -> folder, for `USER_SPLITS`.
       items: how many the catalogue has, at most.
       buckets: into how many parts the users are parted.
@@ -54,12 +56,13 @@ class Interactions(beam.PTransform):
         self,
         weights: Mapping[str, float],
         split: Mapping[str, Any],
+        images: Mapping[str, str],
         folders: Mapping[str, str],
         items: int,
         buckets: int,
     ):
         super().__init__()
-        self._weights, self._split, self._folders = weights, split, folders
+        self._weights, self._split, self._images, self._folders = weights, split, images, folders
         self._items, self._buckets = items, buckets
 
     def expand(self, tables: dict[str, beam.PCollection]) -> dict[str, beam.PCollection]:
@@ -104,7 +107,7 @@ class Interactions(beam.PTransform):
         catalog = (
             {"rows": items | _WithEmbeddings(tables["text_embeddings"]), "counts": counts, "slots": slots}
             | "JoinCatalog" >> beam.CoGroupByKey()
-            | "CatalogRows" >> beam.FlatMap(_catalog_row, timeline, [days * DAY for days in split["half_lives_days"]])
+            | "CatalogRows" >> beam.FlatMap(_catalog_row, timeline, split["half_lives_days"], self._images)
         )
         known = [event.encode() for event, weight in weights.items() if weight > 0]
         moments = (
@@ -189,7 +192,10 @@ def _plan(hours: dict[int, int], eval_share: float, snapshots: int, windows: int
 
 
 def _catalog_row(
-    element: tuple[bytes, dict[str, Iterable[Any]]], timeline: Timeline, half_lives: list[float]
+    element: tuple[bytes, dict[str, Iterable[Any]]],
+    timeline: Timeline,
+    half_lives: list[float],
+    images: Mapping[str, str],
 ) -> Iterator[dict[str, list[Any]]]:
     item_id, sides = element
     for row in sides["rows"]:
@@ -206,7 +212,7 @@ def _catalog_row(
             names.POPULARITY: [
                 math.log1p(value)
                 for half_life, weights in zip(half_lives, decayed, strict=True)
-                for value in popularity(timeline, weights, half_life)
+                for value in popularity(timeline, weights, half_life * DAY)
             ],
             names.SENTIMENT: [
                 total / (count + _DOUBT)
@@ -215,6 +221,7 @@ def _catalog_row(
                 )
             ],
             names.TEXT_EMBEDDING: row[names.TEXT_EMBEDDING],
+            **image_features(item_id, row.get(images["column"], [b""])[0], images["kind"], images["folder"]),
         }
 
 
@@ -227,12 +234,13 @@ def InteractionGen(
     examples: OutputArtifact[Examples],
     events: Parameter[str],
     split: Parameter[str],
+    images: Parameter[str],
     code_version: Parameter[str],
     users: InputArtifact[Examples] = None,
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Writes the splits of `SPLITS`. `behaviors`, `catalog` and `users` are RowValidator's rows; `events` is JSON,
-    event -> weight; `split` is JSON of the configuration's section."""
+    event -> weight; `split` and `images` are JSON of the configuration's sections."""
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in USER_SPLITS}
     for folder in folders.values():
@@ -246,7 +254,7 @@ def InteractionGen(
             "text_embeddings": pipeline | "TextEmbeddings" >> ReadRows(embedding_files(text_embeddings)),
         }
         interactions = Interactions(
-            json.loads(events), json.loads(split), folders, count_rows(items), count_buckets(logs)
+            json.loads(events), json.loads(split), json.loads(images), folders, count_rows(items), count_buckets(logs)
         )
         for name, rows in (tables | interactions).items():
             _ = rows | f"Write[{name}]" >> write_split(examples, name)

@@ -113,6 +113,18 @@ class Split(Section):
     max_user_events: int = Field(5_000, ge=1, description="latest events of a user that are used; older ones are not")
 
 
+class Images(Section):
+    """Images of the catalogue's items, which the candidate tower reads."""
+
+    kind: Literal["none", "embedding", "file"] = Field(
+        "none",
+        description="embedding: the column holds numbers that a model of yours has made; file: it names JPEG or PNG "
+        "files, whose thumbnails a small network reads that is trained with the towers",
+    )
+    column: str = Field("image", description="of the catalogue; to be declared under columns.catalog as a string")
+    folder: str = Field("", description="file: where the files are")
+
+
 class Encoder(Section):
     """The BERT encoder of item texts."""
 
@@ -266,6 +278,7 @@ class Config(Section):
     window: Window = Window()
     split: Split = Split()
     schemas: str = Field("", description="folder of your curated schemas; empty: homefeed's schema/")
+    images: Images = Images()
     encoder: Encoder = Encoder()
     model: Model = Model()
     tuner: Tuner = Tuner()
@@ -348,6 +361,11 @@ def _check(config: Config, where: str) -> None:
         for column in expected:
             if column not in known:
                 raise InputError(f"{where}: gate.expected.{table}: no column {column}; there are {', '.join(known)}.")
+    column = config.images.column
+    if config.images.kind != "none" and config.table_columns(names.CATALOG).get(column) != "string":
+        raise InputError(
+            f"{where}: images.column: {column} is no column of text of catalog; name it under columns.catalog."
+        )
     for column in config.split.context:
         if config.table_columns(names.BEHAVIORS).get(column) != "string" or column in fixed | {names.COMMENT}:
             raise InputError(

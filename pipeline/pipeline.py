@@ -230,6 +230,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         blessing=data_gate.outputs["blessing"],
         events=json.dumps(config.events, sort_keys=True),
         split=config.split.model_dump_json(),
+        images=config.images.model_dump_json(),
         **code,
     )
     examples = interaction_gen.outputs["examples"]

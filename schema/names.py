@@ -68,6 +68,8 @@ TEXT = "text"
 SENTIMENT = "sentiment"
 TRAITS = "traits"  # `column=value` of a user's profile and of an event's context
 TEXT_EMBEDDING = "text_embedding"
+IMAGE = "image"  # pixels
+IMAGE_EMBEDDING = "image_embedding"
 SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
 KNOWN_USER_ID = "known_user_id"
 KNOWN_EVENTS = "known_events"

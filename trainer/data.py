@@ -1,5 +1,6 @@
 """Reads Transform's output: the training examples as a tf.data pipeline; catalogue, states and moments as tables."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schema import names
+from schema.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Catalog:
       texts: [items] object (bytes), what those are of.
       sentiment: [items, snapshots] float32, what comments have said by then, in [-1, 1].
       snapshots: [snapshots] int64, seconds since 1970 UTC, ascending; the last is now.
+      images: [items, n] float32 embeddings, or [items, side, side, 3] uint8 pixels; zeros where an item has none. None
+        where no item has one.
     """
 
     item_ids: np.ndarray
@@ -34,6 +38,7 @@ class Catalog:
     texts: np.ndarray
     sentiment: np.ndarray
     snapshots: np.ndarray
+    images: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -198,7 +203,24 @@ def read_catalog(pattern: str, timeline_pattern: str, transform: tft.TFTransform
         texts=np.array([row[names.TEXT][0] for row in rows], object),
         sentiment=np.array([row[names.SENTIMENT] for row in rows], np.float32),
         snapshots=np.array(snapshots, np.int64),
+        images=_images(rows),
     )
+
+
+def _images(rows: list[dict[str, np.ndarray]]) -> np.ndarray | None:
+    pixels = [row[names.IMAGE][0] if len(row[names.IMAGE]) else b"" for row in rows]
+    embeddings = [row[names.IMAGE_EMBEDDING] for row in rows]
+    if any(pixels):
+        size = max(map(len, pixels))
+        flat = np.frombuffer(b"".join(image or bytes(size) for image in pixels), np.uint8)
+        side = math.isqrt(size // 3)
+        return flat.reshape(len(rows), side, side, 3)
+    size = max(map(len, embeddings), default=0)
+    if not size:
+        return None
+    if any(len(embedding) not in (0, size) for embedding in embeddings):
+        raise InputError("catalog: the images' embeddings have different lengths; one model has to make them all.")
+    return np.array([value if len(value) else np.zeros(size) for value in embeddings], np.float32)
 
 
 def read_states(pattern: str, transform: tft.TFTransformOutput, history_length: int) -> States:

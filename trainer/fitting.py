@@ -19,6 +19,7 @@ from schema.errors import InputError
 from trainer import devices
 from trainer.channels import Channels, Crowd, embed_catalog
 from trainer.collaborative import interaction_matrix, item_neighbours
+from trainer.contents import Content, TrainedImages
 from trainer.data import Catalog, Pairs, States
 from trainer.feed import Feed, Order
 from trainer.metrics import ndcg_at_k
@@ -196,16 +197,23 @@ class _TowerMaker:
                 dropout=hyper["dropout"],
                 negatives=hyper["negatives"],
                 seed=hyper["seed"],
-                text=hyper["text"],
-                tuned=self._tuned(),
+                contents=self._contents(),
             )
 
-    def _tuned(self) -> TunedTexts | None:
-        encoder = self._settings["encoder"]
-        if encoder["mode"] == FROZEN or not self._settings["model"]["text"]:
-            return None
-        bert = open_encoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
-        return TunedTexts(bert, self._data.catalog.texts, encoder)
+    def _contents(self) -> list[Content]:
+        """What the candidate tower reads of an item."""
+        encoder, hyper, catalog = self._settings["encoder"], self._settings["model"], self._data.catalog
+        found: list[Content] = []
+        if hyper["text"] and encoder["mode"] == FROZEN:
+            found.append(Content(catalog.text_embeddings))
+        elif hyper["text"]:
+            bert = open_encoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
+            found.append(TunedTexts(bert, catalog.texts, encoder))
+        if catalog.images is not None and catalog.images.ndim == 4:
+            found.append(TrainedImages(catalog.images, hyper["dimensions"]))
+        elif catalog.images is not None:
+            found.append(Content(catalog.images))
+        return found
 
     def _alone(self, model: TwoTower, window: int) -> TwoTower:
         """The model as ordinary variables, where it was trained on several devices."""

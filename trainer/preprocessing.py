@@ -25,6 +25,8 @@ _AS_THEY_ARE = (
     names.TEXT,
     names.SENTIMENT,
     names.TEXT_EMBEDDING,
+    names.IMAGE,
+    names.IMAGE_EMBEDDING,
     names.SNAPSHOT_TIMESTAMPS,
 )
 

@@ -28,6 +28,8 @@ def run_fn(fn_args: FnArgs) -> None:
     data, folder = read_training_data(fn_args), _checkpoints(settings, fn_args)
     tf.io.gfile.makedirs(folder)
     fitted = fit(data, settings, folder)
+    for feed in {fitted.then, fitted.now}:
+        feed.channels.model.forget_catalog()
     encoder = open_encoder(settings["encoder"]["folder"], settings["encoder"]["max_tokens"])
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     with tempfile.TemporaryDirectory() as assets:

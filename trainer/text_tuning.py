@@ -6,19 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 from schema.errors import InputError
+from trainer.contents import MadeContent
 from trainer.hub import SentenceModel, WordPieceModel
 from trainer.text_encoder import TextEncoder
 
 FROZEN, LAST_N, LORA, FULL = "frozen", "last_n", "lora", "full"
-_PART = 256  # texts that are embedded at once when the table is refreshed
 
 
-class TunedTexts(tf.Module):
+class TunedTexts(MadeContent):
     """The catalogue's texts while their encoder is trained.
-
-    A step encodes the texts of its targets, each distinct one once, and it is through them that the encoder learns; all
-    other items of the step, negatives and memories, are read from a table that is refreshed after each epoch. So a step
-    costs as many texts as a batch has targets, however large the catalogue.
 
     Args:
       encoder: with the weights to begin with.
@@ -30,7 +26,7 @@ class TunedTexts(tf.Module):
     """
 
     def __init__(self, encoder: TextEncoder | SentenceModel, texts: np.ndarray, settings: dict[str, Any]):
-        super().__init__(name="tuned_texts")
+        tf.Module.__init__(self, name="tuned_texts")
         if isinstance(encoder, SentenceModel):
             raise InputError("encoder.mode: a model that takes sentences can only be `frozen`.")
         self.encoder = encoder
@@ -40,29 +36,19 @@ class TunedTexts(tf.Module):
         pieces = encoder.tokens(tf.constant(texts.tolist(), tf.string))
         self._lengths = tf.Variable(pieces.row_lengths(), trainable=False)
         self._pieces = tf.Variable(pieces.to_tensor(), trainable=False)
-        self._embed = tf.function(self.fresh, input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)
-        self.table = tf.Variable(self._embedded(), trainable=False, name="text_embeddings")
+        # Texts of like length together, so that little is padding.
+        super().__init__(np.argsort(self._lengths.numpy(), kind="stable"))
 
     @property
-    def moving(self) -> list[tf.Variable]:
+    def slow(self) -> list[tf.Variable]:
         """The encoder's weights that are trained."""
         adapters = [variable for adapter in self._lora for variable in adapter.trainable_variables]
         return adapters or list(self.encoder.bert.trainable_variables)
 
     def fresh(self, items: tf.Tensor) -> tf.Tensor:
-        """Embeds the texts of items ([n] int64) by the weights as they are: [n, text dimensions] float32."""
+        """[n, text dimensions] float32 of the texts of items ([n] int64), by the weights as they are."""
         lengths = tf.gather(self._lengths, items)
         return self.encoder.embed(tf.gather(self._pieces, items)[:, : tf.reduce_max(lengths)], lengths)
-
-    def refresh(self) -> None:
-        """Reads all texts again."""
-        self.table.assign(self._embedded())
-
-    def _embedded(self) -> tf.Tensor:
-        # Texts of like length together, so that little is padding.
-        order = np.argsort(self._lengths.numpy(), kind="stable")
-        parts = [self._embed(tf.constant(order[start : start + _PART])) for start in range(0, len(order), _PART)]
-        return tf.gather(tf.concat(parts, axis=0), np.argsort(order))
 
 
 def choose_weights(bert: tf.keras.Model | WordPieceModel, mode: str, last_n: int, rank: int) -> list["LowRank"]:

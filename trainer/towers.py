@@ -1,13 +1,13 @@
 """The two towers. Both end on the unit sphere, so that a score is a cosine and a temperature sets its sharpness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from trainer.contents import Content
 from trainer.data import Catalog
 from trainer.preprocessing import TRAIT_BUCKETS
-from trainer.text_tuning import TunedTexts
 
 DAY = 86_400.0
 _HEADS = 2
@@ -40,7 +40,7 @@ class Coins(tf.Module):
 
 
 class CandidateTower(tf.keras.Model):
-    """Embeds items by what they are: their BERT text, categories and price, and their id where training has met it.
+    """Embeds items by what they are: texts, images, categories and price, and their id where training has met it.
 
     The item's features are constants of the model, looked up by index. The id's embedding is left out for an item that
     is no target in training, and dropped at random in training: such an item is placed by its content.
@@ -51,8 +51,7 @@ class CandidateTower(tf.keras.Model):
       dimensions: size of the embedding.
       dropout: share of items whose id's embedding is dropped in a training step.
       coins: for dropout.
-      text: whether the text is read.
-      tuned: the texts, where their encoder is trained along with the towers.
+      contents: what is read of an item beside categories and price.
     """
 
     def __init__(
@@ -62,15 +61,12 @@ class CandidateTower(tf.keras.Model):
         dimensions: int,
         dropout: float,
         coins: Coins,
-        text: bool = True,
-        tuned: TunedTexts | None = None,
+        contents: Sequence[Content],
     ):
         super().__init__(name="candidate_tower")
         items = len(catalog)
         self._dropout, self._coins = dropout, coins
-        self.tuned = tuned
-        fixed = tf.Variable(catalog.text_embeddings * float(text), trainable=False, name="text_embeddings")
-        self._text = fixed if tuned is None else tuned.table
+        self.contents = list(contents)
         self._prices = tf.Variable(catalog.prices[:, np.newaxis], trainable=False, name="prices")
         self._categories = tf.Variable(catalog.categories, trainable=False, name="categories")
         self.met = tf.Variable(met.astype(np.float32)[:, np.newaxis], trainable=False, name="met")
@@ -98,7 +94,7 @@ class CandidateTower(tf.keras.Model):
 
         Args:
           items: [batch] int64 item indices, none negative.
-          fresh: [n] int64, distinct places in `items`: the texts there are encoded anew, where the encoder is trained.
+          fresh: [n] int64, distinct places in `items` whose contents are made anew, see `MadeContent`.
 
         Returns:
           [batch, dimensions] float32, of unit length.
@@ -107,11 +103,8 @@ class CandidateTower(tf.keras.Model):
         present = tf.cast(categories >= 0, tf.float32)[:, :, tf.newaxis]
         category = tf.reduce_sum(self._category(tf.maximum(categories, 0)) * present, axis=1)
         category /= tf.maximum(tf.reduce_sum(present, axis=1), 1.0)
-        text = tf.gather(self._text, items)
-        if fresh is not None and self.tuned is not None:
-            encoded = self.tuned.fresh(tf.gather(items, fresh))
-            text = tf.tensor_scatter_nd_update(text, fresh[:, tf.newaxis], encoded)
-        content = self._content(tf.concat([text, category, tf.gather(self._prices, items)], axis=1))
+        read = [content.read(items, fresh) for content in self.contents]
+        content = self._content(tf.concat([*read, category, tf.gather(self._prices, items)], axis=1))
         met = tf.gather(self.met, items)
         if training:
             met *= 1.0 - tf.cast(self._coins.heads(tf.shape(met), self._dropout, 0), tf.float32)

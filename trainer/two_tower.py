@@ -1,13 +1,15 @@
 """The two-tower retrieval model: sampled softmax over mixed negatives, with time-aware popularity as a prior."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from schema import names
+from trainer.contents import Content
 from trainer.data import Catalog
 from trainer.reranking import exclude
-from trainer.text_tuning import TunedTexts
 from trainer.towers import CandidateTower, Coins, QueryTower
 
 
@@ -35,8 +37,7 @@ class TwoTower(tfrs.Model):
       dropout: see the towers.
       negatives: items drawn in a step.
       seed: of dropout and draws; that of the weights is Keras's.
-      text: whether the candidate tower reads texts.
-      tuned: see `CandidateTower`.
+      contents: see `CandidateTower`; None for the catalogue's text embeddings.
     """
 
     def __init__(
@@ -51,13 +52,14 @@ class TwoTower(tfrs.Model):
         dropout: float,
         negatives: int,
         seed: int,
-        text: bool = True,
-        tuned: TunedTexts | None = None,
+        contents: Sequence[Content] | None = None,
     ):
         super().__init__(name="two_tower")
         self._coins = Coins(seed)
         self._items, self._negatives = len(catalog), negatives
-        self.candidate_tower = CandidateTower(catalog, train_counts > 0, dimensions, dropout, self._coins, text, tuned)
+        contents = [Content(catalog.text_embeddings)] if contents is None else contents
+        met = train_counts > 0
+        self.candidate_tower = CandidateTower(catalog, met, dimensions, dropout, self._coins, contents)
         self.query_tower = QueryTower(users, events, history_length, dimensions, dropout, self._coins)
         self.snapshots = tf.Variable(catalog.snapshots, trainable=False, name="snapshots")
         self.popularity = tf.Variable(catalog.popularity[:, 0], trainable=False, name="popularity")
@@ -92,19 +94,22 @@ class TwoTower(tfrs.Model):
 
     def tower_variables(self) -> list[tf.Variable]:
         """The towers' own weights that are trained; Keras counts the text encoder's among them, trained or not."""
-        tuned = self.candidate_tower.tuned
-        encoder = set() if tuned is None else {variable.ref() for variable in tuned.variables}
-        return [variable for variable in self.trainable_variables if variable.ref() not in encoder]
+        encoders = [content for content in self.candidate_tower.contents if content.slow]
+        others = {variable.ref() for encoder in encoders for variable in encoder.variables}
+        return [variable for variable in self.trainable_variables if variable.ref() not in others]
 
     def encoder_variables(self) -> list[tf.Variable]:
         """The text encoder's weights that are trained along."""
-        tuned = self.candidate_tower.tuned
-        return [] if tuned is None else tuned.moving
+        return [variable for content in self.candidate_tower.contents for variable in content.slow]
+
+    def forget_catalog(self) -> None:
+        """Leaves out the candidate tower: an exported model's channels hold the items' vectors."""
+        del self.candidate_tower
 
     def refresh(self) -> None:
-        """To be called after an epoch: reads the catalogue's texts by the encoder as it is."""
-        if self.candidate_tower.tuned is not None:
-            self.candidate_tower.tuned.refresh()
+        """To be called after an epoch: makes the catalogue's contents by the networks as they are."""
+        for content in self.candidate_tower.contents:
+            content.refresh()
 
     def embed_queries(
         self,

@@ -240,7 +240,7 @@ class _Shop:
             yield row("rating", 900, value=str(stars))
             if rng.random() < 0.5:
                 words = "Lovely, would buy again." if stars > 3 else "Smaller than I had thought."
-                yield row("comment", 960, comment=words)
+                yield row("comment", 960, value=str(stars), comment=words)
 
 
 def _write_with_dirt(writer: TableWriter, row: dict[str, Any], rng: random.Random) -> None:

@@ -33,6 +33,7 @@ SPLIT = {
     "max_user_events": 100,
 }
 WEIGHTS = {"view": 1.0, "return": 0.0}
+IMAGES = {"kind": "embedding", "column": "picture", "folder": ""}
 HOUR = 3600
 
 
@@ -72,7 +73,7 @@ USERS = [
 ]
 CATALOG = [
     item(2, b"a", category=[b"x| y |"], price=[2.0]),
-    item(3, b"b", price=[-1.0]),
+    item(3, b"b", price=[-1.0], picture=[b"0.5, 2"]),
     item(4, b"c"),
     {**item(5, b"c", title=[b"second"]), names.SOURCE_ROW: [b"later/c.csv:5"]},
     item(6, b"never met"),
@@ -112,7 +113,7 @@ def make(folder, buckets=1, files=1):
             names.USERS: pipeline | "u" >> beam.Create(USERS),
             "text_embeddings": pipeline | "t" >> beam.Create(embeddings),
         }
-        transform = Interactions(WEIGHTS, SPLIT, folders, len(CATALOG), buckets)
+        transform = Interactions(WEIGHTS, SPLIT, IMAGES, folders, len(CATALOG), buckets)
         for split, rows in (tables | transform).items():
             _ = rows | f"Write {split}" >> write_split(examples, split)
     return {split: read(examples, split) for split in SPLITS}
@@ -166,6 +167,7 @@ def test_the_catalogue_has_every_item_once_with_its_features(made):
     assert rows[b"a"][names.CATEGORY] == [b"x", b"y"]
     assert rows[b"a"][names.PRICE] == [2.0]
     assert names.PRICE not in rows[b"b"]
+    assert rows[b"b"][names.IMAGE_EMBEDDING] == [0.5, 2.0] and names.IMAGE_EMBEDDING not in rows[b"a"]
     assert rows[b"c"][names.TEXT] == [b"second"]  # of two rows that a later day's
     assert rows[b"c"][names.TEXT_EMBEDDING] == [3.0]
     assert [rows[i][names.TRAIN_COUNT][0] for i in (b"a", b"b", b"c", b"never met")] == [2, 2, 0, 0]

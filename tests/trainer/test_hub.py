@@ -68,10 +68,10 @@ def test_they_can_be_served(folders, tmp_path, kind):
 
 def test_word_piece_models_can_be_trained_whole(folders, tmp_path):
     tuned = TunedTexts(open_encoder(folders[1], 16), texts_of(ITEMS), {**SETTINGS, "mode": "full"})
-    before = [variable.numpy() for variable in tuned.moving]
+    before = [variable.numpy() for variable in tuned.slow]
     assert before
     train_towers(towers_of(tuned), batches, {"learning_rate": 0.01}, 1, str(tmp_path), encoder_rate=0.01)
-    assert not all(np.array_equal(value, now.numpy()) for value, now in zip(before, tuned.moving, strict=True))
+    assert not all(np.array_equal(value, now.numpy()) for value, now in zip(before, tuned.slow, strict=True))
 
 
 @pytest.mark.parametrize(

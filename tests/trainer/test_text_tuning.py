@@ -38,7 +38,7 @@ def tuned_of(folder, **changes):
 
 def towers_of(tuned):
     catalog = dataclasses.replace(catalog_of(ITEMS), texts=texts_of(ITEMS), text_embeddings=tuned.table.numpy())
-    return TwoTower(catalog, np.ones(ITEMS, int), 3, 2, 4, 8, 0.1, 0.3, 4, 1, tuned=tuned)
+    return TwoTower(catalog, np.ones(ITEMS, int), 3, 2, 4, 8, 0.1, 0.3, 4, 1, contents=[tuned])
 
 
 def train(folder, path, **changes):
@@ -71,7 +71,7 @@ def test_training_moves_the_chosen_weights_and_no_others(folder, tmp_path, mode)
     else:
         assert moved == {"down:0", "up:0"}  # the additions
     assert not moved & pooler
-    assert len({variable.ref() for variable in tuned.moving}) == len(tuned.moving)
+    assert len({variable.ref() for variable in tuned.slow}) == len(tuned.slow)
     assert tuned.table.numpy() == pytest.approx(tuned.fresh(tf.range(ITEMS, dtype=tf.int64)).numpy(), abs=1e-5)
 
 
@@ -95,7 +95,7 @@ def test_bfloat16_computes_and_keeps_float32_weights(folder):
     tf.keras.utils.set_random_seed(1)
     tuned = TunedTexts(open_encoder(folder, 16, "mixed_bfloat16"), texts_of(ITEMS), {**SETTINGS, "mode": "lora"})
     assert tuned.table.dtype == tf.float32
-    assert {variable.dtype for variable in tuned.moving} == {tf.float32}
+    assert {variable.dtype for variable in tuned.slow} == {tf.float32}
     plain = tuned_of(folder, mode="lora").table.numpy()
     assert 0 < np.abs(tuned.table.numpy() - plain).max() < 0.05
     assert tf.keras.mixed_precision.global_policy().name == "float32"

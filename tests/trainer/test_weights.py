@@ -89,7 +89,7 @@ def test_re_indexing_places_a_new_item_by_its_content(trained, tmp_path):
     twin = {
         name: np.concatenate([value, value[:1]])
         for name, value in vars(catalog).items()
-        if name not in ("item_ids", "snapshots")
+        if name not in ("item_ids", "snapshots", "images")
     }
     grown = dataclasses.replace(catalog, **twin, item_ids=np.append(catalog.item_ids, b"twin"))
     vocabulary = data.vocabulary._replace(items=grown.item_ids.tolist())
