@@ -193,7 +193,7 @@ class Channels(Section):
     """What may speak for an item in the ranking stage."""
 
     towers: bool = Field(True, description="the two towers")
-    items: bool = Field(True, description="item-based collaborative filtering (EASE^R)")
+    items: bool = Field(True, description="item-based collaborative filtering: EASE^R and cosines")
     users: bool = Field(True, description="what the nearest users of the query's embedding had lately")
     text: bool = Field(True, description="likeness of the texts")
     popularity: bool = Field(True, description="recent popularity, at each of split.half_lives_days")
@@ -206,8 +206,10 @@ class Ranking(Section):
 
     channels: Channels = Channels()
     regularisation: float = Field(300.0, gt=0, description="EASE^R's lambda")
-    neighbours: int = Field(300, ge=1, description="of an item that are kept")
-    exact_items: int = Field(20_000, ge=2, description="items for which EASE^R is solved; beyond, cosine neighbours")
+    shrinkage: float = Field(100.0, ge=0, description="users that are added to each item's when cosines are taken")
+    nearest_items: int = Field(50, ge=1, description="by cosine, that score an item")
+    neighbours: int = Field(300, ge=1, description="that an item of a history scores, of each kind")
+    exact_items: int = Field(20_000, ge=2, description="items for which EASE^R is solved; beyond, cosines are alone")
     nearest_users: int = Field(200, ge=1, description="users whose histories speak for an item")
     crowd: int = Field(100_000, ge=1, description="latest users among whom the nearest are looked for")
     candidates: int = Field(1_000, ge=10, description="items that the ranking stage orders")

@@ -63,7 +63,7 @@ class Channels(tf.Module):
       model: the towers.
       catalog: the items.
       first_times: [items] int64, when each had its first event; far ahead where it had none.
-      neighbours: item-based collaborative filtering.
+      ease, alike: item-based collaborative filtering, by EASE^R and by cosines.
       crowd: user-based collaborative filtering.
       nearest: users of the crowd that are asked.
       enabled: the channels that are on.
@@ -74,7 +74,8 @@ class Channels(tf.Module):
         model: TwoTower,
         catalog: Catalog,
         first_times: np.ndarray,
-        neighbours: Neighbours,
+        ease: Neighbours,
+        alike: Neighbours,
         crowd: Crowd,
         nearest: int,
         enabled: tuple[str, ...],
@@ -88,7 +89,9 @@ class Channels(tf.Module):
         self._popularity = tf.Variable(half_lives.astype(np.float32), trainable=False)
         self._sentiment = tf.Variable(catalog.sentiment.T, trainable=False)
         self._first_times = tf.Variable(first_times, trainable=False)
-        self._neighbours = Neighbours(*(tf.Variable(value, trainable=False) for value in neighbours))
+        self._ease, self._alike = (
+            Neighbours(*(tf.Variable(value, trainable=False) for value in table)) for table in (ease, alike)
+        )
         self._crowd = Crowd(*(tf.Variable(value, trainable=False) for value in crowd))
         self._items, self._nearest, self._enabled = items, min(nearest, len(crowd.users)), enabled
 
@@ -125,7 +128,8 @@ class Channels(tf.Module):
             cosine = tf.matmul(query.vectors[:, :dimensions], self.item_vectors, transpose_b=True)
             features += [_from_top(self.tower_scores(query)), _from_top(cosine)]
         if ITEMS in self._enabled:
-            features += [_measured(scores) for scores in self._by_items(query)]
+            for table in (self._ease, self._alike):
+                features += [_measured(scores) for scores in self._by_items(query, table)]
         if USERS in self._enabled:
             features += [_measured(scores) for scores in self._by_users(query)]
         if TEXT in self._enabled:
@@ -157,7 +161,7 @@ class Channels(tf.Module):
     def _named(self) -> list[tuple[str, str]]:
         names = {
             TOWERS: ["towers", "towers_cosine"],
-            ITEMS: ["items", "items_by_place", "items_by_time"],
+            ITEMS: [f"{table}{by}" for table in ("ease", "alike") for by in ("", "_by_place", "_by_time")],
             USERS: [f"users_{days:g}_days" for days in _USER_HALF_LIVES],
             TEXT: ["text"],
             POPULARITY: [f"popularity_{i}" for i in range(self._popularity.shape[1])],
@@ -167,14 +171,14 @@ class Channels(tf.Module):
         own = [(channel, name) for channel in names if channel in self._enabled for name in names[channel]]
         return [*own, (CONTEXT, "history_items"), (CONTEXT, "days_since")]
 
-    def _by_items(self, query: Query) -> list[tf.Tensor]:
+    def _by_items(self, query: Query, table: Neighbours) -> list[tf.Tensor]:
         """What the history's items say of all, each counting the same, by its place and by its age."""
         present = tf.cast(query.history >= 0, tf.float32)
         place = tf.cumsum(present, axis=1, exclusive=True)
         weights = tf.stack([present, present * _PLACE_DECAY**place, _decay(query, _ITEM_HALF_LIFE)], axis=2)
         history = tf.maximum(query.history, 0)
-        said = tf.gather(self._neighbours.weights, history)[:, :, :, tf.newaxis] * weights[:, :, tf.newaxis, :]
-        return self._spread(tf.gather(self._neighbours.items, history), said)
+        said = tf.gather(table.weights, history)[:, :, :, tf.newaxis] * weights[:, :, tf.newaxis, :]
+        return self._spread(tf.gather(table.items, history), said)
 
     def _by_users(self, query: Query) -> list[tf.Tensor]:
         """What the nearest users of the query's embedding had lately, by cosine and age; a user is no neighbour of

@@ -18,7 +18,7 @@ import tensorflow as tf
 from schema.errors import InputError
 from trainer import devices
 from trainer.channels import Channels, Crowd, embed_catalog
-from trainer.collaborative import interaction_matrix, item_neighbours
+from trainer.collaborative import cosine_neighbours, ease_neighbours, interaction_matrix
 from trainer.contents import Content, TrainedImages
 from trainer.data import Catalog, Pairs, States
 from trainer.feed import Feed, Order
@@ -281,7 +281,8 @@ def _channels(data: TrainingData, model: TwoTower, hyper: dict[str, Any], window
     first = np.full(items, np.iinfo(np.int64).max // 2)
     known = pairs.items >= 0
     np.minimum.at(first, pairs.items[known], pairs.timestamps[known])
-    neighbours = item_neighbours(matrix, hyper["regularisation"], hyper["neighbours"], hyper["exact_items"])
+    ease = ease_neighbours(matrix, hyper["regularisation"], hyper["neighbours"], hyper["exact_items"])
+    alike = cosine_neighbours(matrix, hyper["shrinkage"], hyper["nearest_items"], hyper["neighbours"])
     # The latest users, where there are more than are compared.
     crowd = states.take(np.argsort(-states.history_times[:, 0], kind="stable")[: hyper["crowd"]])
     vectors = embed_states(model, crowd, items)
@@ -289,7 +290,8 @@ def _channels(data: TrainingData, model: TwoTower, hyper: dict[str, Any], window
         model,
         data.catalog,
         first,
-        neighbours,
+        ease,
+        alike,
         Crowd(crowd.users, vectors, crowd.histories, crowd.history_times),
         hyper["nearest_users"],
         tuple(name for name, is_on in hyper["channels"].items() if is_on),

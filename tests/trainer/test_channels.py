@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
 from trainer.channels import Channels, Crowd
-from trainer.collaborative import interaction_matrix, item_neighbours
+from trainer.collaborative import cosine_neighbours, ease_neighbours, interaction_matrix
 from trainer.fitting import embed_states, inputs_of
 from trainer.two_tower import TwoTower
 
@@ -23,10 +23,11 @@ def channels_of(states, enabled=ALL):
     tf.keras.utils.set_random_seed(1)
     catalog = catalog_of(ITEMS)
     model = TwoTower(catalog, np.ones(ITEMS, int), USERS, EVENTS, 4, 8, 0.1, 0.0, ITEMS, 1)
-    neighbours = item_neighbours(interaction_matrix(pairs_of(states), USERS, ITEMS), 1.0, ITEMS, 100)
+    matrix = interaction_matrix(pairs_of(states), USERS, ITEMS)
+    ease, alike = ease_neighbours(matrix, 1.0, ITEMS, 100), cosine_neighbours(matrix, 1.0, 2, ITEMS)
     crowd = Crowd(states.users, embed_states(model, states, ITEMS), states.histories, states.history_times)
     first = np.arange(ITEMS) * 10 * DAY
-    return Channels(model, catalog, first, neighbours, crowd, nearest=2, enabled=enabled)
+    return Channels(model, catalog, first, ease, alike, crowd, nearest=2, enabled=enabled)
 
 
 def features_of(channels, states):
@@ -66,8 +67,18 @@ def test_item_based_filtering_sums_the_neighbours_of_the_history(features, state
             if item >= 0:
                 plain[user] += weights[item]
                 by_time[user] += weights[item] * 0.5 ** ((90 * DAY - then) / DAY / 60)
-    assert features["items"] == pytest.approx(measured(plain), abs=1e-3)
-    assert features["items_by_time"] == pytest.approx(measured(by_time), abs=1e-3)
+    assert features["ease"] == pytest.approx(measured(plain), abs=1e-3)
+    assert features["ease_by_time"] == pytest.approx(measured(by_time), abs=1e-3)
+
+
+def test_cosine_neighbours_are_summed_over_the_history_by_place(features, states):
+    alike = cosine_neighbours(interaction_matrix(pairs_of(states), USERS, ITEMS), 1.0, 2, ITEMS)
+    expected = np.zeros((USERS, ITEMS))
+    for user in range(USERS):
+        for place, item in enumerate(states.histories[user]):
+            if item >= 0:
+                np.add.at(expected[user], alike.items[item], alike.weights[item] * 0.8**place)
+    assert features["alike_by_place"] == pytest.approx(measured(expected), abs=1e-3)
 
 
 def test_user_based_filtering_asks_the_nearest_others(channels, features, states):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from trainer.collaborative import interaction_matrix, item_neighbours
+from trainer.collaborative import cosine_neighbours, ease_neighbours, interaction_matrix
 from trainer.data import Pairs
 
 
@@ -23,7 +23,7 @@ def matrix():
 
 def test_ease_minimises_the_ridge_with_a_zero_diagonal(matrix):
     """The closed form against each column's own least squares, in which the item itself is left out."""
-    weights = dense(item_neighbours(matrix, regularisation=2.0, n=9, exact_items=100), 9)
+    weights = dense(ease_neighbours(matrix, regularisation=2.0, n=9, exact_items=100), 9)
     x = matrix.toarray()
     for item in range(8):
         others = [i for i in range(8) if i != item]
@@ -33,21 +33,37 @@ def test_ease_minimises_the_ridge_with_a_zero_diagonal(matrix):
 
 
 def test_only_the_strongest_neighbours_stay(matrix):
-    full = dense(item_neighbours(matrix, 2.0, n=9, exact_items=100), 9)
-    few = dense(item_neighbours(matrix, 2.0, n=3, exact_items=100), 9)
+    full = dense(ease_neighbours(matrix, 2.0, n=9, exact_items=100), 9)
+    few = dense(ease_neighbours(matrix, 2.0, n=3, exact_items=100), 9)
     for item in range(8):
         strongest = np.argsort(-np.abs(full[item]))[:3]
         assert few[item, strongest] == pytest.approx(full[item, strongest])
         assert np.count_nonzero(few[item]) == 3
 
 
-def test_a_large_catalogue_has_cosine_neighbours(matrix):
-    weights = dense(item_neighbours(matrix, 0.0 + 1e-9, n=9, exact_items=2), 9)
-    x = matrix.toarray()[:, :8]
-    norms = np.sqrt(x.sum(axis=0))
+def test_an_item_is_scored_by_its_nearest_by_shrunk_cosine(matrix):
+    weights = dense(cosine_neighbours(matrix, shrinkage=2.0, nearest=3, n=9), 9)
+    x = matrix.toarray()
+    norms = np.sqrt(x.sum(axis=0) + 2.0)
     cosine = x.T @ x / np.outer(norms, norms)
     np.fill_diagonal(cosine, 0)
-    assert weights[:8, :8] == pytest.approx(cosine, abs=1e-5)
+    for item in range(9):
+        nearest = np.sort(cosine[item])[::-1][:3]
+        found = np.sort(weights[:, item])[::-1]  # what each item of a history adds to this one's score
+        assert found[:3] == pytest.approx(nearest, abs=1e-5) and not found[3:].any()
+    where = weights > 0
+    assert weights[where] == pytest.approx(cosine[where], abs=1e-5)
+
+
+def test_one_that_scores_many_keeps_the_closest(matrix):
+    full, few = (dense(cosine_neighbours(matrix, 2.0, nearest=9, n=n), 9) for n in (9, 2))
+    for item in range(8):
+        assert np.sort(few[item])[::-1][:2] == pytest.approx(np.sort(full[item])[::-1][:2])
+        assert np.count_nonzero(few[item]) == 2
+
+
+def test_beyond_a_size_ease_is_left_out(matrix):
+    assert not ease_neighbours(matrix, 1.0, n=9, exact_items=2).weights.any()
 
 
 def test_unknown_users_and_items_are_left_out():
@@ -56,4 +72,6 @@ def test_unknown_users_and_items_are_left_out():
 
 
 def test_no_log_has_no_neighbours():
-    assert not item_neighbours(sp.csr_matrix((3, 4), dtype=np.float32), 1.0, 2, 10).weights.any()
+    empty = sp.csr_matrix((3, 4), dtype=np.float32)
+    assert not ease_neighbours(empty, 1.0, 2, 10).weights.any()
+    assert not cosine_neighbours(empty, 1.0, 2, 10).weights.any()

@@ -32,6 +32,8 @@ SETTINGS = {
     "ranking": {
         "channels": dict.fromkeys(("towers", "items", "users", "text", "popularity", "age", "comments"), True),
         "regularisation": 1.0,
+        "shrinkage": 1.0,
+        "nearest_items": 3,
         "neighbours": 5,
         "exact_items": 100,
         "nearest_users": 3,
