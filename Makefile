@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -31,6 +31,19 @@ bench: peers
 # New items and new users beside the peers that can answer for them.
 bench-cold: $(STAMP)
 	@$(BIN)/python -m benchmarks.cold_start --archive $(or $(ARCHIVE),$(error say which: make bench-cold ARCHIVE=online-retail.zip))
+
+# What each part of the model is worth.
+bench-ablation: $(STAMP)
+	@$(BIN)/python -m benchmarks.ablation --data $(or $(DATA),online-retail) \
+		--archive $(or $(ARCHIVE),$(error say which: make bench-ablation ARCHIVE=online-retail.zip))
+
+# Training beside a plain TFRS model that reads texts with BERT in every step.
+bench-training: $(STAMP)
+	@$(BIN)/python -m benchmarks.training_speed --archive $(or $(ARCHIVE),$(error say which: make bench-training ARCHIVE=online-retail.zip))
+
+# How fast the encoder's modes train on this machine's devices.
+bench-gpu: $(STAMP)
+	@$(BIN)/python -m benchmarks.gpu
 
 # What one more day costs.
 bench-spans: $(STAMP)

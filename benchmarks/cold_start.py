@@ -119,10 +119,10 @@ def main(archive: Path, settings: tuple[str, ...]) -> None:
             before, catalog, Path(second), (*own, *settings, "model.text=false", "ranking.channels.text=false")
         )
 
-        known = {i: items for i, items in enumerate(relevant.values())}
+        known = dict(enumerate(relevant.values()))
         ids = [log.user_names[user] for user in relevant]
-        lists = homefeed(full, log, [], ids)([[] for _ in ids], protocol.k)
-        recall, ndcg = measure(dict(enumerate(lists)), known, protocol.k)
+        theirs = homefeed(full, log, [], ids)([[] for _ in ids], protocol.k)
+        recall, ndcg = measure(dict(enumerate(theirs)), known, protocol.k)
         Console().print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
 
         users = [user for user, items in relevant.items() if items & fresh]

@@ -4,8 +4,9 @@
 
 Trains the towers on a made-up catalogue and log of stated size, so that nothing has to be fetched. Examples a second
 are the median over steps after the first. The share of the peak counts the encoder's and the towers' multiplications (6
-operations for each weight and word piece that is trained, 2 for one that is only read; Kaplan et al. 2020, arXiv
-2001.08361) over what the chip could have done in that time; --peak-tflops is its data sheet's dense bfloat16 figure.
+operations for each weight and word piece that is trained, 4 for one that gradients only pass, 2 for one that is only
+read; Kaplan et al. 2020, arXiv 2001.08361) over what the chip could have done in that time; --peak-tflops is its data
+sheet's dense bfloat16 figure.
 Utilisation is what nvidia-smi says, sampled while steps run. Without a GPU the table has no such columns.
 """
 
@@ -85,9 +86,13 @@ def operations(model: TwoTower, batch: dict[str, tf.Tensor], items: int) -> floa
         return total
     targets = np.unique(batch[names.TARGET_ITEMS])
     pieces = len(targets) * int(tuned._lengths.numpy()[targets].max())
-    layers = [v for layer in tuned.encoder.bert.transformer_layers for v in layer.variables if len(v.shape) > 1]
     moving = {variable.ref() for variable in tuned.slow}
-    weights = sum(int(np.prod(v.shape)) * (6 if v.ref() in moving else 4) for v in layers)
+    weights, is_passed = 0, False  # by gradients, which end at the first layer that is trained
+    for layer in tuned.encoder.bert.transformer_layers:
+        is_passed |= any(variable.ref() in moving for variable in layer.variables)
+        for variable in (v for v in layer.variables if len(v.shape) > 1):
+            each = 6 if variable.ref() in moving else 4 if is_passed else 2
+            weights += each * int(np.prod(variable.shape))
     return total + pieces * weights
 
 
