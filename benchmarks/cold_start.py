@@ -104,68 +104,68 @@ def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[in
             yield history, set(items) - set(history), items[history[-1]] + 1
 
 
+def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableModel, k: int) -> Table:
+    """Everybody who can answer for a history that no training has seen."""
+    peers = {
+        "popularity": np.tile(popularity(before)(np.zeros(1, int)), (len(log.item_names), 1)),
+        "recent popularity": np.tile(popularity(before, 0.05)(np.zeros(1, int)), (len(log.item_names), 1)),
+        "item-kNN": item_weights(before, item_knn, neighbours=200, shrink=20.0),
+        "EASE^R": item_weights(before, ease, regularisation=300.0),
+        "TF-IDF of titles": similar,
+    }
+    columns = [f"{n} items" for n in _HISTORIES]
+    table = Table("method", *columns, title=f"New users: Recall@{k} / NDCG@{k} by history")
+    cells: dict[str, list[str]] = {}
+    for n in _HISTORIES:
+        asked = list(new_users(log, before, n))
+        histories = [history for history, _, _ in asked]
+        later = {i: items for i, (_, items, _) in enumerate(asked)}
+        ranks = {name: by_matrix(weights) for name, weights in peers.items()}
+        ranks["homefeed"] = homefeed(full, log, [moment for _, _, moment in asked])
+        for name, rank in ranks.items():
+            recall, ndcg = measure(dict(enumerate(rank(histories, k))), later, k)
+            cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
+    for name, row in cells.items():
+        table.add_row(name, *row)
+    return table
+
+
 @click.command()
 @click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The Online Retail zip.")
 @click.option("--set", "settings", multiple=True, help="Passed on to `homefeed run`.")
 def main(archive: Path, settings: tuple[str, ...]) -> None:
-    """Prints both tables."""
+    """Prints the figure of known users and both tables."""
     read, protocol, own = DATASETS["online-retail"]
     log, catalog = read(archive)
     before, relevant = protocol.part(log)
     fresh = set(range(len(log.item_names))) - set(before.items.tolist())
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+    similar, console = texts(log, catalog), Console()
+    with tempfile.TemporaryDirectory() as first:
         full = trained(before, catalog, Path(first), (*own, *settings))
-        blind = trained(
-            before, catalog, Path(second), (*own, *settings, "model.text=false", "ranking.channels.text=false")
-        )
+    known = [log.user_names[user] for user in relevant]
+    theirs = homefeed(full, log, [], known)([[] for _ in known], protocol.k)
+    recall, ndcg = measure(dict(enumerate(theirs)), dict(enumerate(relevant.values())), protocol.k)
+    console.print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
+    console.print(new_user_table(log, before, similar, full, protocol.k))
 
-        known = dict(enumerate(relevant.values()))
-        ids = [log.user_names[user] for user in relevant]
-        theirs = homefeed(full, log, [], ids)([[] for _ in ids], protocol.k)
-        recall, ndcg = measure(dict(enumerate(theirs)), known, protocol.k)
-        Console().print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
+    users = [user for user, items in relevant.items() if items & fresh]
+    only_new = {i: relevant[user] & fresh for i, user in enumerate(users)}
+    matrix = before.matrix()
+    histories = [matrix[user].indices.tolist() for user in users]
+    user_ids = [log.user_names[user] for user in users]
+    table = Table("method", f"Recall@{_NEW_ITEMS_K}", title=f"New items: {len(fresh)}, bought by {len(users)} users")
 
-        users = [user for user, items in relevant.items() if items & fresh]
-        only_new = {i: relevant[user] & fresh for i, user in enumerate(users)}
-        matrix = before.matrix()
-        histories = [matrix[user].indices.tolist() for user in users]
-        user_ids = [log.user_names[user] for user in users]
-        similar = texts(log, catalog)
-        table = Table(
-            "method", f"Recall@{_NEW_ITEMS_K}", title=f"New items: {len(fresh)}, bought by {len(users)} users"
-        )
-        rankers = {
-            "TF-IDF of titles": by_matrix(similar),
-            "homefeed without text": homefeed(blind, log, [], user_ids),
-            "homefeed": homefeed(full, log, [], user_ids),
-        }
-        for name, rank in rankers.items():
-            lists = dict(enumerate(rank(histories, _NEW_ITEMS_K)))
-            table.add_row(name, f"{measure(lists, only_new, _NEW_ITEMS_K)[0]:.4f}")
-        Console().print(table)
+    def add(name: str, rank: Rank) -> None:
+        lists = dict(enumerate(rank(histories, _NEW_ITEMS_K)))
+        table.add_row(name, f"{measure(lists, only_new, _NEW_ITEMS_K)[0]:.4f}")
 
-        peers = {
-            "popularity": np.tile(popularity(before)(np.zeros(1, int)), (len(log.item_names), 1)),
-            "recent popularity": np.tile(popularity(before, 0.05)(np.zeros(1, int)), (len(log.item_names), 1)),
-            "item-kNN": item_weights(before, item_knn, neighbours=200, shrink=20.0),
-            "EASE^R": item_weights(before, ease, regularisation=300.0),
-            "TF-IDF of titles": similar,
-        }
-        columns = [f"{n} items" for n in _HISTORIES]
-        table = Table("method", *columns, title=f"New users: Recall@{protocol.k} / NDCG@{protocol.k} by history")
-        cells: dict[str, list[str]] = {}
-        for n in _HISTORIES:
-            asked = list(new_users(log, before, n))
-            histories = [history for history, _, _ in asked]
-            later = {i: items for i, (_, items, _) in enumerate(asked)}
-            ranks = {name: by_matrix(weights) for name, weights in peers.items()}
-            ranks["homefeed"] = homefeed(full, log, [moment for _, _, moment in asked])
-            for name, rank in ranks.items():
-                recall, ndcg = measure(dict(enumerate(rank(histories, protocol.k))), later, protocol.k)
-                cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
-        for name, row in cells.items():
-            table.add_row(name, *row)
-        Console().print(table)
+    add("TF-IDF of titles", by_matrix(similar))
+    add("homefeed", homefeed(full, log, [], user_ids))
+    with tempfile.TemporaryDirectory() as second:
+        off = ("model.text=false", "ranking.channels.text=false")
+        blind = trained(before, catalog, Path(second), (*own, *settings, *off))
+    add("homefeed without text", homefeed(blind, log, [], user_ids))
+    console.print(table)
 
 
 if __name__ == "__main__":
