@@ -59,6 +59,5 @@ def test_a_new_item_is_answered_for_without_training(shop, tmp_path, monkeypatch
     assert vectors(after, known)[:, :size] == pytest.approx(vectors(before, known)[:, :size], abs=0.01)
     assert not vectors(before, [NEW]).any() and not vectors(after, [GONE]).any()
     similar = after(names.SIMILAR_ITEMS, {names.ITEM_ID: np.array([NEW], object)})
-    theme = {row[names.ITEM_ID].encode(): row[names.CATEGORY].split("|")[0] for row in rows}
-    nearest = [theme[item] for item in similar[names.ITEM_IDS][0][:5]]
-    assert nearest.count(old[names.CATEGORY].split("|")[0]) >= 3  # by chance it were one of sixteen
+    # Its twin but for the id, among 300.
+    assert b"P000007" in similar[names.ITEM_IDS][0][:5]
