@@ -42,14 +42,15 @@ class PlainTowers(tfrs.Model):
     def __init__(self, users: int, dimensions: int, titles: list[str], encoder: TextEncoder):
         super().__init__()
         self.users = tf.keras.layers.Embedding(users + 1, dimensions)
-        self.titles, self.encoder = tf.constant(titles), encoder
+        self.titles = tf.constant(titles)
+        self.encode = lambda texts: encoder(texts)  # as an attribute Keras would train it
         self.items = tf.keras.Sequential(
             [tf.keras.layers.Dense(2 * dimensions, activation="gelu"), tf.keras.layers.Dense(dimensions)]
         )
         self.task = tfrs.tasks.Retrieval()
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        texts = self.encoder(tf.gather(self.titles, inputs[names.TARGET_ITEMS]))
+        texts = self.encode(tf.gather(self.titles, inputs[names.TARGET_ITEMS]))
         return self.task(self.users(inputs[names.USER_INDEX]), self.items(texts), compute_metrics=False)
 
 
