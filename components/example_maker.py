@@ -107,11 +107,8 @@ class _Bucket:
         slots = np.searchsorted(snapshots, self._timestamps, side="right")
         weights = np.array([self.weights[code] for code in range(len(self._events))])[self._event_codes] * self._factors
         ages, places = snapshots[slots] - self._timestamps, self._item_codes * len(snapshots) + slots
-        cells = [
-            np.bincount(places, weights * 0.5 ** (ages / half_life), len(self.items) * len(snapshots))
-            for half_life in half_lives
-        ]
         size = len(self.items) * len(snapshots)
+        cells = [np.bincount(places, weights * 0.5 ** (ages / half_life), size) for half_life in half_lives]
         cells += [np.bincount(places, said, size) for said in (self._factors - 1.0, ~np.isnan(self._sentiments))]
         by_item = np.stack(cells).reshape(len(cells), len(self.items), len(snapshots)).swapaxes(0, 1)
         yield from zip(self.items, by_item, strict=True)

@@ -35,7 +35,8 @@ def tower_arrays(model: TwoTower, vocabulary: Vocabulary, until: int) -> Arrays:
       until: seconds since 1970 UTC; the training has seen nothing from then on.
     """
     named = {name: np.array(values, np.bytes_) for name, values in vocabulary._asdict().items()}
-    return {**named, **_values(model), _UNTIL: np.array(until)}
+    learned = {name: variable.numpy() for name, variable in model.learned().items()}
+    return {**named, **learned, _UNTIL: np.array(until)}
 
 
 def set_tower_arrays(model: TwoTower, arrays: Arrays, vocabulary: Vocabulary) -> None:
@@ -47,9 +48,9 @@ def set_tower_arrays(model: TwoTower, arrays: Arrays, vocabulary: Vocabulary) ->
     """
     if arrays["events"].tolist() != list(vocabulary.events):
         raise InputError("the configuration's events have changed since the model that is to be continued; train anew.")
+    tables = model.tables()
     for name, variable in model.learned().items():
-        value = arrays.get(name)
-        table = model.tables().get(name)
+        value, table = arrays.get(name), tables.get(name)
         if value is not None and table is not None:
             value = _moved(value, variable.numpy(), arrays[table].tolist(), getattr(vocabulary, table))
         if value is None or value.shape != tuple(variable.shape):
@@ -58,10 +59,6 @@ def set_tower_arrays(model: TwoTower, arrays: Arrays, vocabulary: Vocabulary) ->
                 "configuration's model, encoder or split section has changed since; train anew."
             )
         variable.assign(value)
-
-
-def _values(model: TwoTower) -> Arrays:
-    return {name: variable.numpy() for name, variable in model.learned().items()}
 
 
 def _moved(old: np.ndarray, fresh: np.ndarray, old_names: list[bytes], names: Sequence[bytes]) -> np.ndarray:
