@@ -23,9 +23,10 @@ from rich.table import Table
 from benchmarks.splits import DATASETS, measure
 from benchmarks.workspace import run_homefeed, settings_of, transformed
 from pipeline.config import load_config
-from trainer.data import States
+from trainer.data import States, inputs_of
 from trainer.feed import Feed
-from trainer.fitting import TrainingData, fit, inputs_of
+from trainer.fitting import fit
+from trainer.reading import TrainingData
 
 _CHANNELS = ("towers", "items", "users", "text", "popularity", "age", "comments")
 _PART = 32  # users that are asked at once

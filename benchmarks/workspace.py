@@ -10,8 +10,7 @@ from benchmarks.splits import Log, write_tables
 from pipeline.config import Config
 from schema import names
 from trainer.encoder_files import resolve_encoder
-from trainer.fitting import TrainingData
-from trainer.reading import read_training_data
+from trainer.reading import TrainingData, read_training_data
 
 
 def homefeed(*arguments: object) -> None:

@@ -194,6 +194,7 @@ class Channels(Section):
 
     towers: bool = Field(True, description="the two towers")
     items: bool = Field(True, description="item-based collaborative filtering: EASE^R and cosines")
+    factors: bool = Field(True, description="matrix factorisation: the user's factors are solved for in the request")
     users: bool = Field(True, description="what the nearest users of the query's embedding had lately")
     text: bool = Field(True, description="likeness of the texts")
     popularity: bool = Field(True, description="recent popularity, at each of split.half_lives_days")
@@ -210,6 +211,12 @@ class Ranking(Section):
     nearest_items: int = Field(50, ge=1, description="by cosine, that score an item")
     neighbours: int = Field(300, ge=1, description="that an item of a history scores, of each kind")
     exact_items: int = Field(20_000, ge=2, description="items for which EASE^R is solved; beyond, cosines are alone")
+    factors: int = Field(64, ge=1, description="of the matrix factorisation")
+    factor_weight: float = Field(
+        1.0, gt=0, description="what an observed pair counts more than another, which counts 1"
+    )
+    factor_regularisation: float = Field(10.0, gt=0, description="the matrix factorisation's lambda")
+    factor_rounds: int = Field(12, ge=1, description="of alternating least squares")
     nearest_users: int = Field(200, ge=1, description="users whose histories speak for an item")
     crowd: int = Field(100_000, ge=1, description="latest users among whom the nearest are looked for")
     candidates: int = Field(1_000, ge=10, description="items that the ranking stage orders")
@@ -218,6 +225,9 @@ class Ranking(Section):
     batch_size: int = Field(32, ge=1, description="lists a step")
     learning_rate: float = Field(0.003, gt=0, description="Adam's step size at its peak")
     hidden: list[Annotated[int, Field(ge=1)]] = Field([64, 32], min_length=1, description="layers of the deep part")
+    new_items_every: int = Field(
+        25, ge=0, description="so manieth place of a feed is kept for an item that nobody has had yet; 0: none"
+    )
     event_weight: float = Field(0.1, ge=0, description="of the events' probabilities beside the order")
 
 

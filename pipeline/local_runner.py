@@ -28,7 +28,7 @@ from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
 _ROOT = Path(__file__).resolve().parent.parent
-DATA_GATE, REINDEX = "DataGate", "reindex"
+DATA_GATE = "DataGate"
 _CODE = ("components", "schema", "trainer")
 
 
@@ -54,7 +54,7 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
     encoder = resolve_encoder(downloaded)
     with _locked(root):
         push = root / "serving" / names.MODEL_NAME
-        if config.model.start == REINDEX and not (push.is_dir() and any(push.iterdir())):
+        if config.model.start == names.REINDEX and not (push.is_dir() and any(push.iterdir())):
             raise errors.InputError(f"{push}: holds no pushed model to re-index; `homefeed run` trains one.")
         places = Places(
             pipeline_root=str(root / "artifacts"),

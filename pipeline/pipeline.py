@@ -255,7 +255,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         model=Channel(type=Model),
         pushed_model=Channel(type=PushedModel),
     ).with_id("EarlierModelResolver")
-    starts_fresh = config.model.start == "fresh"
+    starts_fresh = config.model.start == names.FRESH
     base_model = None if starts_fresh else earlier.outputs["model"]
 
     # What whoever trains is given.

@@ -98,6 +98,11 @@ USERS_SPLIT = "users"  # one example for each user, as of the log's end: what se
 TIMELINE_SPLIT = "timeline"  # one example: the moments at which popularity was taken
 TRAINER_SPLITS = (TRAIN_SPLIT, LATE_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
 
+# --- Where a training starts: the configuration's `model.start` -------------------------------------------------------
+FRESH = "fresh"
+WARM = "warm"
+REINDEX = "reindex"
+
 # --- The SavedModel's contract: signatures and their tensors ---------------------------------------------------------
 RECOMMEND = "recommend"
 SIMILAR_ITEMS = "similar_items"
@@ -114,6 +119,7 @@ EXCLUDE_SEEN = "exclude_seen"
 DIVERSITY = "diversity"
 EXPLORATION = "exploration"
 SEED = "seed"
+NEW_ITEMS_EVERY = "new_items_every"
 QUERY = "query"
 EXAMPLES = "examples"
 ITEM_IDS = "item_ids"

@@ -24,4 +24,5 @@ INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
     names.DIVERSITY: (tf.float32, 1, [0.0]),
     names.EXPLORATION: (tf.float32, 1, [0.0]),
     names.SEED: (tf.int64, 1, [0]),
+    names.NEW_ITEMS_EVERY: (tf.int32, 1, [0]),  # of an export: the configuration's
 }

@@ -1,18 +1,18 @@
-"""What speaks for an item: the towers, item-based and user-based collaborative filtering, text, popularity. TF core ops
-only, since this graph is served."""
+"""What speaks for an item: the towers, collaborative filtering by items, by users and by factors, text, popularity. TF
+core ops only, since this graph is served."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from trainer.collaborative import Neighbours
+from trainer.collaborative import Filters, Neighbours, solve_factors
 from trainer.data import Catalog
 from trainer.towers import DAY, log_days
 from trainer.two_tower import TwoTower
 
 TOWERS, ITEMS, USERS, TEXT, POPULARITY, AGE = "towers", "items", "users", "text", "popularity", "age"
-COMMENTS = "comments"
+FACTORS, COMMENTS = "factors", "comments"
 CONTEXT = "context"  # of the user, the same for every item
 _PLACE_DECAY = 0.8  # an item counts so much less for each newer one in the history
 _ITEM_HALF_LIFE = 60.0  # days
@@ -63,7 +63,7 @@ class Channels(tf.Module):
       model: the towers.
       catalog: the items.
       first_times: [items] int64, when each had its first event; far ahead where it had none.
-      ease, alike: item-based collaborative filtering, by EASE^R and by cosines.
+      filters: collaborative filtering by items and by factors.
       crowd: user-based collaborative filtering.
       nearest: users of the crowd that are asked.
       enabled: the channels that are on.
@@ -74,8 +74,7 @@ class Channels(tf.Module):
         model: TwoTower,
         catalog: Catalog,
         first_times: np.ndarray,
-        ease: Neighbours,
-        alike: Neighbours,
+        filters: Filters,
         crowd: Crowd,
         nearest: int,
         enabled: tuple[str, ...],
@@ -89,9 +88,7 @@ class Channels(tf.Module):
         self._popularity = tf.Variable(half_lives.astype(np.float32), trainable=False)
         self._sentiment = tf.Variable(catalog.sentiment.T, trainable=False)
         self._first_times = tf.Variable(first_times, trainable=False)
-        self._ease, self._alike = (
-            Neighbours(*(tf.Variable(value, trainable=False) for value in table)) for table in (ease, alike)
-        )
+        self._filters: Filters = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), filters)
         self._crowd = Crowd(*(tf.Variable(value, trainable=False) for value in crowd))
         self._items, self._nearest, self._enabled = items, min(nearest, len(crowd.users)), enabled
 
@@ -119,6 +116,10 @@ class Channels(tf.Module):
         """[batch, items] float32: the retrieval model's own."""
         return tf.matmul(query.vectors, self.vectors, transpose_b=True)
 
+    def is_new(self, query: Query) -> tf.Tensor:
+        """[batch, items] bool: what nobody has had yet."""
+        return query.moments[:, tf.newaxis] < self._first_times
+
     def __call__(self, query: Query) -> tf.Tensor:
         """[batch, items, features] float32, see `names_of`."""
         features: list[tf.Tensor] = []
@@ -128,8 +129,10 @@ class Channels(tf.Module):
             cosine = tf.matmul(query.vectors[:, :dimensions], self.item_vectors, transpose_b=True)
             features += [_from_top(self.tower_scores(query)), _from_top(cosine)]
         if ITEMS in self._enabled:
-            for table in (self._ease, self._alike):
+            for table in (self._filters.ease, self._filters.alike):
                 features += [_measured(scores) for scores in self._by_items(query, table)]
+        if FACTORS in self._enabled:
+            features += [_measured(scores) for scores in self._by_factors(query)]
         if USERS in self._enabled:
             features += [_measured(scores) for scores in self._by_users(query)]
         if TEXT in self._enabled:
@@ -162,6 +165,7 @@ class Channels(tf.Module):
         names = {
             TOWERS: ["towers", "towers_cosine"],
             ITEMS: [f"{table}{by}" for table in ("ease", "alike") for by in ("", "_by_place", "_by_time")],
+            FACTORS: ["factors", "factors_by_time"],
             USERS: [f"users_{days:g}_days" for days in _USER_HALF_LIVES],
             TEXT: ["text"],
             POPULARITY: [f"popularity_{i}" for i in range(self._popularity.shape[1])],
@@ -179,6 +183,14 @@ class Channels(tf.Module):
         history = tf.maximum(query.history, 0)
         said = tf.gather(table.weights, history)[:, :, :, tf.newaxis] * weights[:, :, tf.newaxis, :]
         return self._spread(tf.gather(table.items, history), said)
+
+    def _by_factors(self, query: Query) -> list[tf.Tensor]:
+        """The scores of users who had what the history holds, each item counting the same, and by its age."""
+        factors = self._filters.factors
+        theirs = tf.gather(factors.items, tf.maximum(query.history, 0))
+        shares = (tf.cast(query.history >= 0, tf.float32), _decay(query, _ITEM_HALF_LIFE))
+        users = (solve_factors(factors, theirs, share) for share in shares)
+        return [tf.matmul(user, factors.items, transpose_b=True) for user in users]
 
     def _by_users(self, query: Query) -> list[tf.Tensor]:
         """What the nearest users of the query's embedding had lately, by cosine and age; a user is no neighbour of

@@ -1,14 +1,16 @@
-"""Item-based collaborative filtering: EASE^R and cosine neighbours, each cut to the strongest."""
+"""Collaborative filtering: EASE^R and cosine neighbours, each cut to the strongest, and matrix factorisation."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+import tensorflow as tf
 
 from trainer.data import Pairs
 
-_PART = 1024  # items whose cosines are computed at once
+_PART = 1024  # rows that are computed at once
+_ROOM = 262_144  # pairs that are looked at at once
 
 
 class Neighbours(NamedTuple):
@@ -21,6 +23,50 @@ class Neighbours(NamedTuple):
 
     items: np.ndarray
     weights: np.ndarray
+
+
+class Factors(NamedTuple):
+    """Matrix factorisation: a score is the dot product of an item's vector and a user's, which `solve_factors` finds by
+    what the user had.
+
+    Attributes:
+      items: [items, factors] float32.
+      gram: [factors, factors] float32: all items' outer products, plus lambda.
+      weight: float32 scalar, what a pair that was observed counts more than one that was not, which counts 1.
+    """
+
+    items: np.ndarray
+    gram: np.ndarray
+    weight: np.ndarray
+
+
+class Filters(NamedTuple):
+    """What the log says of items without reading them.
+
+    Attributes:
+      ease, alike: by items: EASE^R and cosines.
+      factors: by matrix factorisation.
+    """
+
+    ease: Neighbours
+    alike: Neighbours
+    factors: Factors
+
+
+def learn_filters(matrix: sp.csr_matrix, hyper: dict[str, Any], seed: int) -> Filters:
+    """Learns all of them from a matrix [users, items] of 0 and 1; `hyper` is the configuration's `ranking` section."""
+    return Filters(
+        ease_neighbours(matrix, hyper["regularisation"], hyper["neighbours"], hyper["exact_items"]),
+        cosine_neighbours(matrix, hyper["shrinkage"], hyper["nearest_items"], hyper["neighbours"]),
+        als_factors(
+            matrix,
+            hyper["factors"],
+            hyper["factor_weight"],
+            hyper["factor_regularisation"],
+            hyper["factor_rounds"],
+            seed,
+        ),
+    )
 
 
 def interaction_matrix(pairs: Pairs, users: int, items: int) -> sp.csr_matrix:
@@ -89,6 +135,64 @@ def cosine_neighbours(matrix: sp.csr_matrix, shrinkage: float, nearest: int, n: 
     found.items[source[kept], place[kept]] = target[kept]
     found.weights[source[kept], place[kept]] = cosine[kept]
     return found
+
+
+def als_factors(
+    matrix: sp.csr_matrix, n: int, weight: float, regularisation: float, iterations: int, seed: int
+) -> Factors:
+    """Implicit matrix factorisation by alternating least squares (Hu, Koren and Volinsky 2008, doi
+    10.1109/ICDM.2008.22): every pair is there, as 0 or 1, and those that are 1 count more.
+
+    Args:
+      matrix: [users, items], 0 or 1.
+      n: how many factors.
+      weight: see `Factors`.
+      regularisation: lambda.
+      iterations: rounds of users and items.
+      seed: of the factors' start.
+    """
+    random = np.random.default_rng(seed)
+    items = tf.constant(random.standard_normal((matrix.shape[1], n)) * 0.01, tf.float32)
+    by_item, identity = matrix.T.tocsr(), regularisation * tf.eye(n)
+    for _ in range(iterations):
+        users = _solved(matrix, items, weight, identity)
+        items = _solved(by_item, users, weight, identity)
+    gram = tf.matmul(items, items, transpose_a=True) + identity
+    return Factors(items.numpy(), gram.numpy(), np.array(weight, np.float32))
+
+
+def solve_factors(factors: Factors, theirs: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Least-squares vectors of what has been observed.
+
+    Args:
+      factors: of the other side.
+      theirs: [rows, n, factors] float32, the vectors of what a row has been seen with.
+      shares: [rows, n] float32 in [0, 1]: how far it has been; 0 pads.
+
+    Returns:
+      [rows, factors] float32; zeros for a row with nothing.
+    """
+    left = factors.gram + factors.weight * tf.matmul(theirs, theirs * shares[:, :, tf.newaxis], transpose_a=True)
+    right = (1.0 + factors.weight) * tf.einsum("bl,blf->bf", shares, theirs)
+    return tf.linalg.cholesky_solve(tf.linalg.cholesky(left), right[:, :, tf.newaxis])[:, :, 0]
+
+
+def _solved(matrix: sp.csr_matrix, others: tf.Tensor, weight: float, identity: tf.Tensor) -> tf.Tensor:
+    """[rows, n] float32: the vectors of all rows of a matrix, by those of its columns."""
+    factors = Factors(others, tf.matmul(others, others, transpose_a=True) + identity, np.array(weight, np.float32))
+    lengths = np.diff(matrix.indptr)
+    # Rows of about the same length at once, as many as there is room for their pairs.
+    order = np.argsort(-lengths, kind="stable")
+    start, found = 0, []
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        rows = order[start : start + max(1, _ROOM // longest)]
+        is_there = np.arange(longest) < lengths[rows][:, np.newaxis]
+        places = np.where(is_there, matrix.indptr[rows][:, np.newaxis] + np.arange(longest), 0)
+        theirs = tf.gather(others, matrix.indices[places] if matrix.nnz else np.zeros_like(places))
+        found.append(solve_factors(factors, theirs, tf.constant(is_there, tf.float32)))
+        start += len(rows)
+    return tf.gather(tf.concat(found, axis=0), np.argsort(order))
 
 
 def _empty(items: int, n: int) -> Neighbours:

@@ -241,6 +241,21 @@ def read_states(pattern: str, transform: tft.TFTransformOutput, history_length: 
     )
 
 
+def inputs_of(states: States, rows: slice | np.ndarray) -> tuple[tf.Tensor, ...]:
+    """Users, traits, histories, events, times and moments, as `Channels.query` takes them."""
+    histories = (states.histories, states.history_events, states.history_times)
+    columns = (states.users, states.traits, *histories, states.moments)
+    return tuple(tf.constant(column[rows], tf.int64) for column in columns)
+
+
+def with_targets(states: States, most: int | None = None) -> np.ndarray:
+    """Rows of states that have anything relevant, or a fixed sample of so many."""
+    rows = np.flatnonzero(np.diff(states.targets.splits))
+    if most is None or len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+
+
 def ragged(lists: Sequence[np.ndarray], dtype: type | np.dtype = np.int32) -> Ragged:
     """Lists to one array and where each begins."""
     values = np.concatenate([np.zeros(0, dtype), *lists]).astype(dtype)

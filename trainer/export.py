@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def _signature(method: Callable[..., Any]) -> Any:
     return tf.function(method, input_signature=specs, autograph=False)
 
 
-def _declare_defaults(folder: str) -> None:
+def _declare_defaults(folder: str, defaults: Mapping[str, Any]) -> None:
     """Writes what a request may leave out into the SignatureDefs, where TensorFlow Serving looks for it.
 
     Search is the one signature in which the user may be left out.
@@ -51,6 +51,7 @@ def _declare_defaults(folder: str) -> None:
     for name, definition in saved_model.meta_graphs[0].signature_def.items():
         for key in definition.inputs:
             dtype, _, default = INPUTS.get(key, (None, 0, None))
+            default = defaults.get(key, default)
             if name == names.SEARCH and key == names.USER_ID:
                 default = [names.PADDING]
             if default is not None:
@@ -77,10 +78,10 @@ def warm_up(model_name: str) -> list[prediction_log_pb2.PredictionLog]:
     return logs
 
 
-def export(servable: Servable, folder: str) -> None:
-    """Writes the SavedModel and its warm-up requests to `folder`."""
+def export(servable: Servable, folder: str, defaults: Mapping[str, Any]) -> None:
+    """Writes the SavedModel and its warm-up requests to `folder`; `defaults` of inputs replace those of `INPUTS`."""
     tf.saved_model.save(servable, folder, signatures=signatures(servable))
-    _declare_defaults(folder)
+    _declare_defaults(folder, defaults)
     extra = os.path.join(folder, "assets.extra")
     tf.io.gfile.makedirs(extra)
     with tf.io.TFRecordWriter(os.path.join(extra, _WARM_UP)) as writer:

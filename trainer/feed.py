@@ -70,6 +70,12 @@ class Feed(tf.Module):
         window could be learned from."""
         return tf.zeros(tf.shape(features)[:-1]) if self._weights is None else tf.linalg.matvec(features, self._weights)
 
+    def newcomer_scores(self, query: Query, features: tf.Tensor) -> tf.Tensor:
+        """[batch, items] float32: what new items are compared with each other by: the first stage's score, in which
+        what only others can have counts for all of them the same; the towers' where no window could be learned
+        from."""
+        return self.channels.tower_scores(query) if self._weights is None else self.first_stage(features)
+
     def probabilities(self, features: tf.Tensor) -> tf.Tensor:
         """[..., features] to [..., events] float32: that a user turns to an item by an event within a window; NaN
         where no window could be learned from."""

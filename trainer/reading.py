@@ -1,13 +1,49 @@
 """What a step of TFX that trains gets, read: Transform's output and the earlier model's weights."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from trainer import weights
-from trainer.data import read_catalog, read_pairs, read_states, training_batches
-from trainer.fitting import TrainingData
+from trainer.data import Catalog, Pairs, States, read_catalog, read_pairs, read_states, training_batches
 from trainer.preprocessing import CATEGORY_VOCABULARY, EVENT_VOCABULARY, USER_VOCABULARY
-from trainer.weights import Vocabulary
+from trainer.weights import Arrays, Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What there is to learn from.
+
+    Attributes:
+      catalog: the items.
+      pairs: of the train and the late split.
+      windows: states of all windows; the last is the time that is held out.
+      users: states as of now.
+      batches: window -> epoch -> the training examples from before that window's start.
+      vocabulary: the names of users, events, categories and items.
+      earlier: what an earlier training has left, by `weights.load`; empty where this one starts from nothing.
+    """
+
+    catalog: Catalog
+    pairs: Pairs
+    windows: States
+    users: States
+    batches: Callable[[int], Callable[[int], tf.data.Dataset]]
+    vocabulary: Vocabulary
+    earlier: dict[str, Arrays] = field(default_factory=dict)
+
+    @property
+    def cut(self) -> int:
+        """The number of the window that is held out for the Evaluator."""
+        return int(self.windows.windows.max(initial=0))
+
+    def window(self, number: int) -> States:
+        """The states of a window."""
+        return self.windows.take(np.flatnonzero(self.windows.windows == number))
 
 
 def read_training_data(fn_args: FnArgs) -> TrainingData:

@@ -1,4 +1,7 @@
-"""From scores over the catalogue to a list: top-k, diversity, exploration. Batch-first, TF core ops only."""
+"""From scores over the catalogue to a list: top-k, diversity, exploration, places for new items. Batch-first, TF core
+ops only."""
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -32,7 +35,7 @@ def ranks(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     return tf.where(items >= 0, rank, 0)
 
 
-def gumbel(scores: tf.Tensor, temperatures: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+def gumbel(scores: tf.Tensor, temperatures: tf.Tensor, seeds: tf.Tensor, stream: int = 0) -> tf.Tensor:
     """Perturbs scores so that their top-k is a sample without replacement from softmax(scores / temperature).
 
     Gumbel top-k: Kool et al. 2019, arXiv 1903.06059. Equal seeds give equal samples.
@@ -41,10 +44,11 @@ def gumbel(scores: tf.Tensor, temperatures: tf.Tensor, seeds: tf.Tensor) -> tf.T
       scores: [batch, catalogue] float32.
       temperatures: [batch] float32; 0 leaves a row as it is.
       seeds: [batch] int64.
+      stream: one seed's draws in different streams have nothing to do with each other.
     """
 
     def noise(seed: tf.Tensor) -> tf.Tensor:
-        uniform = tf.random.stateless_uniform([tf.shape(scores)[1]], tf.stack([seed, 0]), minval=1e-20, maxval=1.0)
+        uniform = tf.random.stateless_uniform([tf.shape(scores)[1]], tf.stack([seed, stream]), minval=1e-20, maxval=1.0)
         return -tf.math.log(-tf.math.log(uniform))
 
     drawn = tf.map_fn(noise, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
@@ -114,3 +118,82 @@ def diversify(
     )
     *_, order = tf.while_loop(lambda i, *_: i < k, place, state)
     return tf.transpose(order.stack())
+
+
+class Places(NamedTuple):
+    """A list in which some places are kept for new items; all [batch, places].
+
+    Attributes:
+      items: int32 item indices, in the order to show; -1 after the last.
+      is_new: bool, whether the place was kept for what is new, and holds such an item.
+      propensities: float32, of each place's item, given the items drawn before it: those of the kept places are drawn
+        after all others.
+    """
+
+    items: tf.Tensor
+    is_new: tf.Tensor
+    propensities: tf.Tensor
+
+
+def keep_places(
+    scores: tf.Tensor,
+    drawn: tf.Tensor,
+    chosen: tf.Tensor,
+    new: tf.Tensor,
+    k: tf.Tensor,
+    every: tf.Tensor,
+    temperatures: tf.Tensor,
+    seeds: tf.Tensor,
+) -> Places:
+    """Gives every so manieth place to a new item: by merit alone nobody would meet what nobody has met.
+
+    The other places take the first of `chosen`; a new item that is among them is there by merit and takes no kept
+    place. The kept ones take new items by their scores, at most as many as there are; where merit leaves fewer than
+    that, what is next by merit fills up. At a temperature above 0, both are drawn without replacement from the softmax
+    of their scores, one after the other, so the propensities are exact.
+
+    Args:
+      scores: [batch, catalogue] float32, `LOWEST` where excluded.
+      drawn: the same shape: what `chosen` was taken by, see `gumbel`.
+      chosen: [batch, places] int32 item indices, by merit; what is excluded comes last.
+      new: [batch, catalogue] float32: new items' scores, `LOWEST` for all others.
+      k: [batch] int32: places of each row, at most so many as `chosen` has.
+      every: [batch] int32: 25 keeps the 25th, the 50th and so on; 0 keeps none.
+      temperatures: [batch] float32. seeds: [batch] int64.
+    """
+    allowed = scores > LOWEST
+    new = tf.where(allowed, new, LOWEST)
+    shown = tf.minimum(k, _count(allowed))
+    kept = tf.where(every > 0, tf.minimum(shown // tf.maximum(every, 1), _count(new > LOWEST)), 0)
+    place = tf.range(tf.shape(chosen)[1])
+    by_merit = tf.where(place < (shown - kept)[:, tf.newaxis], chosen, -1)
+    taken = tf.RaggedTensor.from_tensor(by_merit)
+    new, others = exclude(new, taken), exclude(scores, taken)
+    others = tf.where(new > LOWEST, LOWEST, others)
+    width = tf.reduce_max(kept)
+    newest = tf.math.top_k(gumbel(new, temperatures, seeds, stream=1), width).indices
+    filling = tf.math.top_k(tf.where(others > LOWEST, drawn, LOWEST), width).indices
+    # Each place takes what is next in one of the three lists.
+    step = tf.maximum(every, 1)[:, tf.newaxis]
+    turn, most = (place + 1) // step, kept[:, tf.newaxis]
+    is_kept = ((place + 1) % step == 0) & (turn <= most)
+    passed = tf.minimum(turn, most)
+    found = tf.minimum(_count(new > LOWEST)[:, tf.newaxis], most)
+    is_new = is_kept & (passed <= found)
+    of_kept = tf.where(is_new, passed - 1, width + passed - 1 - found)
+    source = tf.where(is_kept, tf.shape(chosen)[1] + of_kept, place - passed)
+
+    def together(*lists: tf.Tensor) -> tf.Tensor:
+        return tf.gather(tf.concat(lists, axis=1), source, batch_dims=1)
+
+    stated = ((scores, chosen), (new, newest), (others, filling))
+    return Places(
+        tf.where(place < shown[:, tf.newaxis], together(chosen, newest, filling), -1),
+        is_new,
+        together(*(propensities(pool, items, temperatures) for pool, items in stated)),
+    )
+
+
+def _count(flags: tf.Tensor) -> tf.Tensor:
+    """[batch, n] bool to [batch] int32."""
+    return tf.reduce_sum(tf.cast(flags, tf.int32), axis=1)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from schema import names
 from trainer import weights
 from trainer.export import export
 from trainer.fitting import fit
@@ -34,7 +35,8 @@ def run_fn(fn_args: FnArgs) -> None:
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     with tempfile.TemporaryDirectory() as assets:
         servable = Servable(fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets)
-        export(servable, fn_args.serving_model_dir)
+        defaults = {names.NEW_ITEMS_EVERY: [settings["ranking"][names.NEW_ITEMS_EVERY]]}
+        export(servable, fn_args.serving_model_dir, defaults)
     weights.save(fitted.weights, weights_folder(fn_args.serving_model_dir))
     shutil.copytree(folder, fn_args.model_run_dir, ignore=shutil.ignore_patterns("latest", "best"), dirs_exist_ok=True)
     shutil.rmtree(folder)

@@ -14,7 +14,7 @@ from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
 from trainer.data import Catalog, States, with_a_column
 from trainer.feed import Feed
 from trainer.preprocessing import EVENT_VOCABULARY
-from trainer.reranking import LOWEST, diversify, exclude, gumbel, propensities, ranks
+from trainer.reranking import LOWEST, diversify, exclude, gumbel, keep_places, ranks
 from trainer.text_encoder import TextEncoder
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
@@ -150,12 +150,12 @@ class Servable(tf.Module):
     def _top(self, scores: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """The k best of each row as item ids and scores."""
         top = tf.math.top_k(scores, tf.minimum(tf.reduce_max(k), tf.shape(scores)[1]))
-        return self._answer(scores, top.indices, k)
+        filled = (top.values > LOWEST) & (tf.range(tf.shape(top.indices)[1]) < k[:, tf.newaxis])
+        return self._answer(scores, top.indices, filled)
 
-    def _answer(self, scores: tf.Tensor, chosen: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Item ids and scores of chosen indices ([batch, k]); places past a row's k, or without an item, are empty."""
+    def _answer(self, scores: tf.Tensor, chosen: tf.Tensor, filled: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Item ids and scores of chosen indices ([batch, k]); places that are not filled are empty."""
         theirs = tf.gather(scores, chosen, batch_dims=1)
-        filled = (theirs > LOWEST) & (tf.range(tf.shape(chosen)[1]) < k[:, tf.newaxis])
         return {
             names.ITEM_IDS: tf.where(filled, tf.gather(self._item_ids, chosen), names.PADDING),
             names.SCORES: tf.where(filled, theirs, 0.0),
@@ -164,7 +164,7 @@ class Servable(tf.Module):
     def _reasons(self, query: Query, chosen: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
         """The channel that speaks most for each chosen item ([batch, k]; `features` [batch, k, features]), beyond what
         it says of the list's other items: `history:ITEM` with the memory that is closest, `text:ITEM` with the one that
-        reads most alike, `users` for what similar users had, or `popular`."""
+        reads most alike, `users` for what similar users had, or `popular`; `recommend` adds `new`."""
         memories, present = tf.maximum(query.history, 0), query.history[:, tf.newaxis, :] >= 0
 
         def closest(vectors: tf.Tensor, prefix: str) -> tf.Tensor:
@@ -200,11 +200,13 @@ class Servable(tf.Module):
         diversity: tf.Tensor,
         exploration: tf.Tensor,
         seed: tf.Tensor,
+        new_items_every: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """The feed: item ids, scores, reasons and propensities, each [batch, largest k].
 
         `exploration` is the temperature at which items are drawn instead of taken from the top (1 is the model's own
-        distribution); a row that explores is not diversified, since its propensities would no longer hold.
+        distribution); a row that explores is not diversified, since its propensities would no longer hold. Of
+        `new_items_every` places one is kept for an item without an event, see `keep_places`.
         """
         batch = tf.shape(user_id)[0]
         k, exploration = _rows(k, batch), _rows(exploration, batch)
@@ -221,26 +223,30 @@ class Servable(tf.Module):
             lambda: scores,
         )
         items = tf.shape(scores)[1]
-        places = tf.minimum(tf.reduce_max(k), items)
+        most = tf.minimum(tf.reduce_max(k), items)
         diversity = tf.where(exploration > 0, 0.0, _rows(diversity, batch))
-        short = tf.math.top_k(drawn, tf.minimum(_SHORT_LIST * places, items))
+        short = tf.math.top_k(drawn, tf.minimum(_SHORT_LIST * most, items))
         chosen = tf.cond(
             tf.reduce_any(diversity > 0),
             lambda: tf.gather(
                 short.indices,
-                diversify(short.values, short.indices, self._tower_vectors, diversity, places),
+                diversify(short.values, short.indices, self._tower_vectors, diversity, most),
                 batch_dims=1,
             ),
-            lambda: short.indices[:, :places],
+            lambda: short.indices[:, :most],
         )
-        answer = self._answer(scores, chosen, k)
-        filled = answer[names.ITEM_IDS] != names.PADDING
+        newcomers = tf.where(
+            self._now.channels.is_new(query), exclude(self._now.newcomer_scores(query, features), left_out), LOWEST
+        )
+        every, seeds = _rows(new_items_every, batch), _rows(seed, batch)
+        places = keep_places(scores, drawn, chosen, newcomers, k, every, exploration, seeds)
+        filled, chosen = places.items >= 0, tf.maximum(places.items, 0)
+        reasons = self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1))
+        reasons = tf.where(places.is_new, "new", reasons)
         return {
-            **answer,
-            names.REASONS: tf.where(
-                filled, self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1)), names.PADDING
-            ),
-            names.PROPENSITIES: tf.where(filled, propensities(scores, chosen, exploration), 0.0),
+            **self._answer(scores, chosen, filled),
+            names.REASONS: tf.where(filled, reasons, names.PADDING),
+            names.PROPENSITIES: tf.where(filled, places.propensities, 0.0),
         }
 
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:

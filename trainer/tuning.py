@@ -10,8 +10,8 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.components.tuner.component import TunerFnResult
 
-from trainer.fitting import TrainingData, try_towers
-from trainer.reading import read_training_data
+from trainer.fitting import try_towers
+from trainer.reading import TrainingData, read_training_data
 
 progress = logging.getLogger("homefeed.progress")
 _OBJECTIVE = "validation_ndcg"

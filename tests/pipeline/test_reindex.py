@@ -43,7 +43,7 @@ def test_a_new_item_is_answered_for_without_training(shop, tmp_path, monkeypatch
     def no_training(*_args, **_kwargs):
         raise AssertionError("trains")
 
-    monkeypatch.setattr("trainer.fitting.train_towers", no_training)
+    monkeypatch.setattr("trainer.tower_maker.train_towers", no_training)
     monkeypatch.setattr("trainer.fitting.train_ranker", no_training)
     outcome = run_locally(REINDEX, {**shop.folders, names.CATALOG: str(catalog)}, str(workspace))
     assert outcome.pushed is not None, outcome.refusals

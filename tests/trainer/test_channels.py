@@ -6,12 +6,17 @@ import tensorflow as tf
 
 from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
 from trainer.channels import Channels, Crowd
-from trainer.collaborative import cosine_neighbours, ease_neighbours, interaction_matrix
-from trainer.fitting import embed_states, inputs_of
+from trainer.collaborative import Filters, als_factors, cosine_neighbours, ease_neighbours, interaction_matrix
+from trainer.data import inputs_of
+from trainer.fitting import embed_states
 from trainer.two_tower import TwoTower
 
 ITEMS, USERS = 15, 6
-ALL = ("towers", "items", "users", "text", "popularity", "age", "comments")
+ALL = ("towers", "items", "factors", "users", "text", "popularity", "age", "comments")
+
+
+def factors_of(matrix):
+    return als_factors(matrix, n=3, weight=2.0, regularisation=0.5, iterations=4, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +29,12 @@ def channels_of(states, enabled=ALL):
     catalog = catalog_of(ITEMS)
     model = TwoTower(catalog, np.ones(ITEMS, int), USERS, EVENTS, 4, 8, 0.1, 0.0, ITEMS, 1)
     matrix = interaction_matrix(pairs_of(states), USERS, ITEMS)
-    ease, alike = ease_neighbours(matrix, 1.0, ITEMS, 100), cosine_neighbours(matrix, 1.0, 2, ITEMS)
+    filters = Filters(
+        ease_neighbours(matrix, 1.0, ITEMS, 100), cosine_neighbours(matrix, 1.0, 2, ITEMS), factors_of(matrix)
+    )
     crowd = Crowd(states.users, embed_states(model, states, ITEMS), states.histories, states.history_times)
     first = np.arange(ITEMS) * 10 * DAY
-    return Channels(model, catalog, first, ease, alike, crowd, nearest=2, enabled=enabled)
+    return Channels(model, catalog, first, filters, crowd, nearest=2, enabled=enabled)
 
 
 def features_of(channels, states):
@@ -81,6 +88,19 @@ def test_cosine_neighbours_are_summed_over_the_history_by_place(features, states
     assert features["alike_by_place"] == pytest.approx(measured(expected), abs=1e-3)
 
 
+def test_factors_are_solved_for_by_the_history_and_its_age(features, states):
+    items, gram, weight = factors_of(interaction_matrix(pairs_of(states), USERS, ITEMS))
+    for name, half_life in (("factors", np.inf), ("factors_by_time", 60)):
+        expected = np.zeros((USERS, ITEMS))
+        for user in range(USERS):
+            had = states.histories[user] >= 0
+            theirs = items[states.histories[user][had]]
+            shares = 0.5 ** ((90 * DAY - states.history_times[user][had]) / DAY / half_life)
+            left = gram + weight * (theirs.T * shares) @ theirs
+            expected[user] = items @ np.linalg.solve(left, (1 + weight) * shares @ theirs)
+        assert features[name] == pytest.approx(measured(expected), abs=1e-3)
+
+
 def test_user_based_filtering_asks_the_nearest_others(channels, features, states):
     vectors = channels._crowd.vectors.numpy()
     cosines = vectors @ vectors.T
@@ -104,6 +124,11 @@ def test_popularity_and_comments_are_of_the_last_snapshot_and_age_of_the_moment(
     assert features["age"] == pytest.approx(
         np.tile(np.where(since >= 0, np.log1p(np.maximum(since, 0)), -1), (USERS, 1)), abs=1e-5
     )
+
+
+def test_an_item_is_new_until_its_first_event(channels, states):
+    new = channels.is_new(channels.query(*inputs_of(states, slice(None)))).numpy()
+    assert (new == (np.arange(ITEMS) > 9)).all()  # item n has its first event on day 10 n, and now is day 90
 
 
 def test_text_is_the_cosine_with_the_history_s_mean(features, states):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from trainer.collaborative import cosine_neighbours, ease_neighbours, interaction_matrix
+from trainer.collaborative import als_factors, cosine_neighbours, ease_neighbours, interaction_matrix
 from trainer.data import Pairs
 
 
@@ -75,3 +75,29 @@ def test_no_log_has_no_neighbours():
     empty = sp.csr_matrix((3, 4), dtype=np.float32)
     assert not ease_neighbours(empty, 1.0, 2, 10).weights.any()
     assert not cosine_neighbours(empty, 1.0, 2, 10).weights.any()
+
+
+def test_alternating_least_squares_comes_to_where_neither_side_can_do_better(matrix):
+    """Both gradients of Hu, Koren and Volinsky's objective vanish for items and, solved for by them, users."""
+    weight, regularisation = 3.0, 0.5
+    items, gram, _ = als_factors(matrix, 4, weight, regularisation, iterations=400, seed=2)
+    x = matrix.toarray()
+    confidence = 1 + weight * x
+    users = np.stack(
+        [np.linalg.solve(gram + weight * (items.T * row) @ items, (1 + weight) * row @ items) for row in x]
+    )
+    error = confidence * (x - users @ items.T)
+    assert error @ items == pytest.approx(regularisation * users, abs=1e-3)
+    assert error.T @ users == pytest.approx(regularisation * items, abs=1e-2)
+    assert gram == pytest.approx(items.T @ items + regularisation * np.eye(4), abs=1e-4)
+    assert np.linalg.norm(items[:8]) > 0.1 and not items[8].any()
+
+
+def test_rows_are_solved_in_parts_as_they_are_together(matrix, monkeypatch):
+    whole = als_factors(matrix, 4, 3.0, 0.5, 5, seed=2)
+    monkeypatch.setattr("trainer.collaborative._ROOM", 10)
+    assert als_factors(matrix, 4, 3.0, 0.5, 5, seed=2).items == pytest.approx(whole.items, abs=1e-4)
+
+
+def test_factors_of_a_log_without_a_pair_are_none():
+    assert not als_factors(sp.csr_matrix((3, 4), dtype=np.float32), 2, 1.0, 1.0, 2, seed=1).items.any()

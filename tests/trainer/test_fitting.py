@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from schema import names
 from tests.trainer.shapes import DAY, catalog_of, states_of, vocabulary_of
-from trainer.data import Pairs, States, ragged
-from trainer.fitting import TrainingData, fit, inputs_of
+from trainer.data import Pairs, States, inputs_of, ragged
+from trainer.fitting import fit, offered_in
+from trainer.reading import TrainingData
 
 ITEMS, USERS = 14, 12
 CUT = 3
@@ -30,12 +31,18 @@ SETTINGS = {
     },
     "encoder": {"mode": "frozen", "learning_rate": 1e-4},
     "ranking": {
-        "channels": dict.fromkeys(("towers", "items", "users", "text", "popularity", "age", "comments"), True),
+        "channels": dict.fromkeys(
+            ("towers", "items", "factors", "users", "text", "popularity", "age", "comments"), True
+        ),
         "regularisation": 1.0,
         "shrinkage": 1.0,
         "nearest_items": 3,
         "neighbours": 5,
         "exact_items": 100,
+        "factors": 4,
+        "factor_weight": 1.0,
+        "factor_regularisation": 1.0,
+        "factor_rounds": 3,
         "nearest_users": 3,
         "crowd": 100,
         "candidates": 10,
@@ -155,3 +162,14 @@ def test_without_windows_the_towers_stand_alone(tmp_path, asked):
     query = then.channels.query(*inputs_of(asked, slice(None)))
     assert (then.scores(query).numpy() == then.channels.tower_scores(query).numpy()).all()
     assert np.isnan(then.probabilities(then.channels(query)).numpy()).all()
+
+
+def test_what_came_after_a_window_was_not_offered_in_it():
+    """Items 0 to 3 have their first event before window 1, 4 in it, 5 in window 2, 6 in the time that is held out."""
+    windows = np.array([0, 0, 0, 0, 1, 2, 3, 3])
+    pairs = Pairs(np.zeros(8, int), np.array([0, 1, 2, 3, 4, 5, 6, -1]), windows, windows)
+    data = dataclasses.replace(data_of(), pairs=pairs)
+    nobody_had = set(range(6, ITEMS))
+    missing = [set(range(ITEMS)) - set(np.flatnonzero(offered_in(data, window)).tolist()) for window in (1, 2, 3)]
+    assert missing == [{5}, set(), set()]
+    assert all(offered_in(data, CUT)[item] for item in nobody_had)

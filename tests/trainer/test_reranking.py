@@ -4,7 +4,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.reranking import LOWEST, diversify, exclude, gumbel, propensities, ranks
+from trainer import reranking
+from trainer.reranking import LOWEST, diversify, exclude, propensities, ranks
+
+# As they are served: one draw for each of thousands of rows would take its time otherwise.
+gumbel, keep_places = (
+    tf.function(made, autograph=False, reduce_retracing=True) for made in (reranking.gumbel, reranking.keep_places)
+)
 
 rows = st.lists(st.integers(-5, 5), min_size=1, max_size=12)
 
@@ -83,3 +89,76 @@ def test_diversify_is_maximal_marginal_relevance(diversity):
         tf.constant(scores[None]), tf.range(12)[None], tf.constant(vectors), tf.constant([diversity]), tf.constant(6)
     )
     assert order.numpy()[0].tolist() == mmr(scores, vectors, np.float32(diversity), 6)
+
+
+def listed(scores, is_new, k, every, new=None, temperature=0.0, seeds=(0,)):
+    """`keep_places` of one row of scores, drawn once for each seed; `None` is excluded."""
+    scores = tf.constant([[LOWEST if s is None else s for s in scores]] * len(seeds), tf.float32)
+    new = tf.where(is_new, scores if new is None else tf.constant([new], tf.float32), LOWEST)
+    temperatures, seeds = tf.fill([len(seeds)], np.float32(temperature)), tf.constant(seeds, tf.int64)
+    drawn = gumbel(scores, temperatures, seeds)
+    chosen = tf.math.top_k(drawn, min(k, scores.shape[1])).indices
+    rows = tf.fill([len(seeds)], k), tf.fill([len(seeds)], every)
+    return keep_places(scores, drawn, chosen, new, *rows, temperatures, seeds)
+
+
+@given(st.lists(st.tuples(st.none() | st.integers(-5, 5), st.booleans()), min_size=1, max_size=12), st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_so_manieth_place_goes_to_the_best_new_item(items, data):
+    k, every = data.draw(st.integers(1, 12)), data.draw(st.integers(0, 4))
+    scores, is_new = zip(*items, strict=True)
+    places = listed(scores, is_new, k, every)
+    shown = [i for i in places.items.numpy()[0].tolist() if i >= 0]
+    kept = places.is_new.numpy()[0]
+
+    allowed = sorted((i for i, s in enumerate(scores) if s is not None), key=lambda i: (-scores[i], i))
+    count = min(k, len(allowed))
+    most = min(count // every, sum(is_new[i] for i in allowed)) if every else 0
+    merit = allowed[: count - most]
+    rest = [i for i in allowed if i not in merit]
+    theirs = [i for i in rest if is_new[i]] + [i for i in rest if not is_new[i]]
+    expected = []
+    for place in range(count):
+        is_kept = every and (place + 1) % every == 0 and (place + 1) // every <= most
+        expected.append((theirs if is_kept else merit).pop(0))
+    assert shown == expected
+    assert all(is_new[i] for i, flag in zip(shown, kept, strict=False) if flag)
+    assert (places.propensities.numpy()[0, :count] == 1).all()
+
+
+def test_the_kept_places_are_drawn_with_the_propensities_that_they_state():
+    scores = np.log([0.4, 0.2, 0.2, 0.1, 0.1]).tolist()
+    is_new = [False, False, True, True, False]
+    new = np.log([1, 1, 0.9, 0.1, 1]).tolist()
+    places = listed(scores, is_new, 2, 2, new, temperature=1.0, seeds=range(6_000))
+    lists, stated = places.items.numpy(), places.propensities.numpy()
+    assert places.is_new.numpy()[:, 1].all()
+    # Every list comes as often as the product of what its places state.
+    for first in range(5):
+        for second in (2, 3):
+            if first == second:
+                continue
+            among = (lists == [first, second]).all(axis=1)
+            probability = stated[among].prod(axis=1)
+            assert np.ptp(probability) < 1e-5
+            assert among.mean() == pytest.approx(probability[0], abs=0.02)
+
+
+def test_where_merit_leaves_too_few_new_items_what_is_next_fills_up():
+    drawn = listed(np.zeros(4), [True, False, False, False], 4, 2, temperature=1.0, seeds=range(500))
+    lists = np.sort(drawn.items.numpy(), axis=1)
+    assert (lists == np.arange(4)).all()
+    # One place is kept: four items fill three places by merit, and the last is what these leave.
+    by_merit, last = drawn.propensities.numpy()[:, [0, 2, 3]], drawn.propensities.numpy()[:, 1]
+    assert by_merit == pytest.approx(np.tile([1 / 4, 1 / 3, 1 / 2], (500, 1)), abs=1e-5)
+    assert last == pytest.approx(np.ones(500))
+
+
+def test_rows_are_told_apart():
+    scores = tf.constant([[3.0, 2.0, 1.0, 0.0]] * 3)
+    new = tf.where([False, False, False, True], scores, LOWEST)
+    chosen = tf.math.top_k(scores, 3).indices
+    rows = tf.constant([3, 2, 3]), tf.constant([2, 2, 0])
+    found = keep_places(scores, scores, chosen, new, *rows, tf.zeros(3), tf.zeros(3, tf.int64))
+    assert found.items.numpy().tolist() == [[0, 3, 1], [0, 3, -1], [0, 1, 2]]
+    assert found.is_new.numpy().tolist() == [[False, True, False], [False, True, False], [False] * 3]

@@ -26,7 +26,11 @@ def catalog_ids(shop) -> list[bytes]:
 @pytest.fixture(scope="module")
 def held_out(shop) -> list[bytes]:
     """Serialized examples of the held-out users."""
-    files = sorted((shop.artifact("InteractionGen", "examples") / "Split-eval").glob("*.gz"))
+    return records_of(shop, names.EVAL_SPLIT)
+
+
+def records_of(shop, split):
+    files = sorted((shop.artifact("InteractionGen", "examples") / f"Split-{split}").glob("*.gz"))
     return list(tf.data.TFRecordDataset([str(f) for f in files], compression_type="GZIP").as_numpy_iterator())
 
 
@@ -139,7 +143,7 @@ def test_probabilities_are_of_the_log_s_events(model, catalog_ids):
 
 
 def test_recommend_is_the_full_catalogue_by_score_without_what_the_user_had(model, catalog_ids):
-    answer = ask(model, len(catalog_ids), [b"U000003"])
+    answer = ask(model, len(catalog_ids), [b"U000003"], **{names.NEW_ITEMS_EVERY: np.array([0], np.int32)})
     shown = [item for item in answer[names.ITEM_IDS][0] if item]
     scores = model(names.SCORE, {names.USER_ID: strings(b"U000003"), names.ITEM_IDS: strings([*catalog_ids])})[
         names.SCORES
@@ -152,6 +156,24 @@ def test_recommend_is_the_full_catalogue_by_score_without_what_the_user_had(mode
     by_id = dict(zip(catalog_ids, scores, strict=True))
     assert [by_id[item] for item in shown] == pytest.approx([by_id[item] for item in best], abs=1e-4)
     assert (answer[names.ITEM_IDS][0][len(shown) :] == b"").all()
+
+
+def test_every_so_manieth_place_is_kept_for_an_item_that_nobody_has_had(shop, model, catalog_ids):
+    had = {decode_example(record)[names.TARGET_ITEM_IDS][0] for record in records_of(shop, names.TRAIN_SPLIT)}
+    new = set(catalog_ids) - had  # as of the cut, since this shop's model is not fitted again with what came after it
+    assert len(new) > 2
+    lists = [
+        ask(model, 8, [b"U000003"], **{names.NEW_ITEMS_EVERY: np.array([every], np.int32), **explore})
+        for explore in ({}, {names.EXPLORATION: np.array([2.0], np.float32)})
+        for every in (0, 4)
+    ]
+    for plain, kept in (lists[:2], lists[2:]):
+        shown = kept[names.ITEM_IDS][0].tolist()
+        assert {shown[3], shown[7]} <= new and len(set(shown)) == 8
+        assert [r == b"new" for r in kept[names.REASONS][0]] == [place in (3, 7) for place in range(8)]
+        assert shown[:3] + shown[4:7] == plain[names.ITEM_IDS][0].tolist()[:6]
+    assert (lists[1][names.PROPENSITIES] == 1).all()
+    assert (lists[3][names.PROPENSITIES] < 1).all()
 
 
 def test_a_history_in_the_request_replaces_the_stored_one_and_is_left_out(model, catalog_ids):

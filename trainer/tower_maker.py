@@ -1,0 +1,144 @@
+"""Towers as of a moment: trained, or an earlier training's."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from schema import names
+from schema.errors import InputError
+from trainer import devices
+from trainer.channels import embed_catalog
+from trainer.contents import Content, TrainedImages
+from trainer.data import States, inputs_of, with_targets
+from trainer.metrics import ndcg_at_k
+from trainer.reading import TrainingData
+from trainer.text_encoder import open_encoder
+from trainer.text_tuning import FROZEN, TunedTexts
+from trainer.tower_training import train_towers
+from trainer.two_tower import TwoTower
+from trainer.weights import WINDOWS, Arrays, set_tower_arrays, tower_arrays, until_of
+
+
+class TowerMaker:
+    """Towers as of a window's start: trained from nothing or from an earlier training's, or an earlier one's as they
+    are. Keeps the weights of all that it has made."""
+
+    def __init__(self, data: TrainingData, settings: dict[str, Any], folder: str):
+        self._data, self._settings, self._folder = data, settings, folder
+        self._epochs = settings["model"]["epochs"]
+        self.weights: dict[str, Arrays] = {}
+
+    def __call__(self, window: int, states: States, name: str) -> TwoTower:
+        """Towers for what is before a window; `states` are those at its start. The first that are made are validated by
+        them, and say how many epochs the others are trained for."""
+        model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
+        until = int(states.moments.min(initial=np.iinfo(np.int64).max))
+        epochs, planned = self._start(model, name, until)
+        if epochs:
+            validation = None
+            if not self.weights and name == WINDOWS:
+                validation = functools.partial(validation_ndcg, model, states, len(self._data.catalog))
+            used = train_towers(
+                model,
+                self._data.batches(window),
+                hyper,
+                epochs,
+                f"{self._folder}/{name}",
+                validation,
+                self._settings["encoder"]["learning_rate"],
+                planned,
+            )
+            self._epochs = used if validation else self._epochs
+        self.weights[name] = tower_arrays(model, self._data.vocabulary, until)
+        return self._alone(model, window)
+
+    def _start(self, model: TwoTower, name: str, until: int) -> tuple[int, int]:
+        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained, and for
+        how many the learning rate's schedule is made: where validation ended the first training, the others end at the
+        same place of the same schedule."""
+        start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
+        # A model that is judged by what its weights have seen would be judged too well.
+        is_clean = earlier is not None and until_of(earlier) <= until
+        if start == names.REINDEX and not is_clean:
+            raise InputError(
+                "reindex: the log ends before what the last model was trained with; give the whole log, or run anew."
+                if earlier is not None
+                else "reindex: the last model has no weights for this; it was trained without model.refit, or without "
+                "ranking windows: run anew."
+            )
+        if start == names.FRESH or earlier is None or not is_clean:
+            return self._epochs, self._settings["model"]["epochs"]
+        met = model.met.numpy()
+        set_tower_arrays(model, earlier, self._data.vocabulary)
+        model.refresh()
+        if start == names.REINDEX:
+            return 0, 0
+        model.met.assign(np.maximum(met, model.met.numpy()))
+        warm = self._settings["model"]["warm_epochs"]
+        return min(self._epochs, warm), warm
+
+    def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
+        """Fresh towers, on the devices of a strategy."""
+        settings, data = self._settings, self._data
+        hyper, known = settings["model"], data.pairs.before(window).items
+        # What is not trained has met nothing but what the earlier weights say.
+        counts = np.bincount(known[known >= 0], minlength=len(data.catalog)) * (hyper["start"] != names.REINDEX)
+        tf.keras.utils.set_random_seed(hyper["seed"])
+        with strategy.scope():
+            return TwoTower(
+                data.catalog,
+                counts,
+                users=len(data.vocabulary.users),
+                events=len(data.vocabulary.events),
+                history_length=settings["history_length"],
+                dimensions=hyper["dimensions"],
+                temperature=hyper["temperature"],
+                dropout=hyper["dropout"],
+                negatives=hyper["negatives"],
+                seed=hyper["seed"],
+                contents=self._contents(),
+            )
+
+    def _contents(self) -> list[Content]:
+        """What the candidate tower reads of an item."""
+        encoder, hyper, catalog = self._settings["encoder"], self._settings["model"], self._data.catalog
+        found: list[Content] = []
+        if hyper["text"] and encoder["mode"] == FROZEN:
+            found.append(Content(catalog.text_embeddings))
+        elif hyper["text"]:
+            bert = open_encoder(encoder["folder"], encoder["max_tokens"], devices.precision(encoder["precision"]))
+            found.append(TunedTexts(bert, catalog.texts, encoder))
+        if catalog.images is not None and catalog.images.ndim == 4:
+            found.append(TrainedImages(catalog.images, hyper["dimensions"]))
+        elif catalog.images is not None:
+            found.append(Content(catalog.images))
+        return found
+
+    def _alone(self, model: TwoTower, window: int) -> TwoTower:
+        """The model as ordinary variables, where it was trained on several devices."""
+        if model.distribute_strategy.num_replicas_in_sync == 1:
+            return model
+        alone = self._fresh(window, tf.distribute.get_strategy())
+        for variable, value in zip(alone.learned().values(), model.learned().values(), strict=True):
+            variable.assign(value.numpy())
+        alone.refresh()
+        return alone
+
+
+def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_000, k: int = 20) -> float:
+    """The towers' mean NDCG@k over states that have anything relevant (a fixed sample of at most so many)."""
+    rows = with_targets(states, most)
+    item_vectors = embed_catalog(model, items)
+    vectors = tf.concat([item_vectors, model.popularity], axis=1)
+    gains = []
+    for batch in (rows[start : start + 256] for start in range(0, len(rows), 256)):
+        queries = model.embed_queries(item_vectors, *inputs_of(states, batch))
+        scores = tf.matmul(queries, vectors, transpose_b=True).numpy()
+        for row, theirs in zip(batch, scores, strict=True):
+            theirs[states.seen.row(row)] = -np.inf
+            targets = np.unique(states.targets.row(row))
+            best = np.argsort(-theirs, kind="stable")[:k]
+            gains.append(ndcg_at_k(1 + np.flatnonzero(np.isin(best, targets)), len(targets), k))
+    return float(np.mean(gains))
