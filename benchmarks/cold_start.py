@@ -11,6 +11,7 @@ of a request, what they bought later is relevant.
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,14 +21,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from benchmarks.recommenders import ease, item_knn, popularity
 from benchmarks.splits import DATASETS, Log, measure
-from benchmarks.workspace import run_homefeed
-from pipeline.recommend import newest_version
+from benchmarks.workspace import ask, pushed_model, run_homefeed
 from schema import names
 from schema.saved_model import ServableModel
 
 _HISTORIES = (1, 3, 5)
 _NEW_ITEMS_K = 100
-_PART = 64  # users that are asked at once
 Rank = Callable[[list[list[int]], int], np.ndarray]  # (histories, oldest first; k) to [users, k] items
 
 
@@ -62,33 +61,20 @@ def texts(log: Log, catalog: dict[str, dict[str, str]]) -> np.ndarray:
     return (vectors @ vectors.T).toarray()
 
 
-def homefeed(model: ServableModel, log: Log, moments: list[int], user_ids: list[str] | None = None) -> Rank:
-    """Lists that the exported model gives: of users that it knows, or of somebody with the request's history."""
-    index = {name.encode(): i for i, name in enumerate(log.item_names)}
+def homefeed(model: ServableModel, log: Log, asked: dict[str, list[Any]]) -> Rank:
+    """Lists that the exported model gives; without `user_id`, to somebody with the request's history."""
 
     def rank(histories: list[list[int]], k: int) -> np.ndarray:
-        lists = []
-        for start in range(0, len(histories), _PART):
-            part = slice(start, start + _PART)
-            asked: dict[str, np.ndarray] = {names.K: np.array([k], np.int32)}
-            if user_ids is not None:
-                asked[names.USER_ID] = np.array([user.encode() for user in user_ids[part]], object)
-            else:
-                newest = [[log.item_names[i].encode() for i in reversed(h)] for h in histories[part]]
-                asked[names.USER_ID] = np.array([b""] * len(newest), object)
-                asked[names.HISTORY_ITEM_IDS] = np.array(newest, object)
-                asked[names.TIMESTAMP] = np.array(moments[part], np.int64)
-            found = model(names.RECOMMEND, asked)[names.ITEM_IDS]
-            lists += [[index.get(item, -1) for item in row] for row in found]
-        return np.array(lists)
+        newest = [[log.item_names[i].encode() for i in reversed(history)] for history in histories]
+        nobody: dict[str, list[Any]] = {names.USER_ID: [b""] * len(newest), names.HISTORY_ITEM_IDS: newest}
+        return ask(model, log, k, asked if names.USER_ID in asked else {**asked, **nobody})
 
     return rank
 
 
 def trained(log: Log, catalog: dict[str, dict[str, str]], folder: Path, settings: tuple[str, ...]) -> ServableModel:
     """`homefeed run` on the log; the pushed model."""
-    workspace = run_homefeed(log, catalog, settings, folder)
-    return ServableModel(str(newest_version(workspace / "serving" / names.MODEL_NAME)))
+    return pushed_model(run_homefeed(log, catalog, settings, folder))
 
 
 def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[int], int]]:
@@ -121,7 +107,7 @@ def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableMod
         histories = [history for history, _, _ in asked]
         later = {i: items for i, (_, items, _) in enumerate(asked)}
         ranks = {name: by_matrix(weights) for name, weights in peers.items()}
-        ranks["homefeed"] = homefeed(full, log, [moment for _, _, moment in asked])
+        ranks["homefeed"] = homefeed(full, log, {names.TIMESTAMP: [moment for _, _, moment in asked]})
         for name, rank in ranks.items():
             recall, ndcg = measure(dict(enumerate(rank(histories, k))), later, k)
             cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
@@ -137,13 +123,12 @@ def main(archive: Path, settings: tuple[str, ...]) -> None:
     """Prints the figure of known users and both tables."""
     read, protocol, own = DATASETS["online-retail"]
     log, catalog = read(archive)
-    before, relevant = protocol.part(log)
+    before, relevant, _ = protocol.part(log)
     fresh = set(range(len(log.item_names))) - set(before.items.tolist())
     similar, console = texts(log, catalog), Console()
     with tempfile.TemporaryDirectory() as first:
         full = trained(before, catalog, Path(first), (*own, *settings))
-    known = [log.user_names[user] for user in relevant]
-    theirs = homefeed(full, log, [], known)([[] for _ in known], protocol.k)
+    theirs = ask(full, log, protocol.k, {names.USER_ID: [log.user_names[user].encode() for user in relevant]})
     recall, ndcg = measure(dict(enumerate(theirs)), dict(enumerate(relevant.values())), protocol.k)
     console.print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
     console.print(new_user_table(log, before, similar, full, protocol.k))
@@ -152,7 +137,7 @@ def main(archive: Path, settings: tuple[str, ...]) -> None:
     only_new = {i: relevant[user] & fresh for i, user in enumerate(users)}
     matrix = before.matrix()
     histories = [matrix[user].indices.tolist() for user in users]
-    user_ids = [log.user_names[user] for user in users]
+    asked = {names.USER_ID: [log.user_names[user].encode() for user in users]}
     table = Table("method", f"Recall@{_NEW_ITEMS_K}", title=f"New items: {len(fresh)}, bought by {len(users)} users")
 
     def add(name: str, rank: Rank) -> None:
@@ -160,11 +145,11 @@ def main(archive: Path, settings: tuple[str, ...]) -> None:
         table.add_row(name, f"{measure(lists, only_new, _NEW_ITEMS_K)[0]:.4f}")
 
     add("TF-IDF of titles", by_matrix(similar))
-    add("homefeed", homefeed(full, log, [], user_ids))
+    add("homefeed", homefeed(full, log, asked))
     with tempfile.TemporaryDirectory() as second:
         off = ("model.text=false", "ranking.channels.text=false")
         blind = trained(before, catalog, Path(second), (*own, *settings, *off))
-    add("homefeed without text", homefeed(blind, log, [], user_ids))
+    add("homefeed without text", homefeed(blind, log, asked))
     console.print(table)
 
 

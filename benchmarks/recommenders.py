@@ -5,18 +5,17 @@
 
 Every peer is tuned: so many settings, the first of its space in an order that the seed fixes, are tried on a validation
 span that is parted from what may be learned from by the same protocol; the best (by NDCG) is trained on all that may be
-learned from, and measured once. homefeed is run as a user runs it (`homefeed run`, `homefeed recommend`) with its
-defaults. All items are ranked but those that the user has had.
+learned from, and measured once. homefeed is run as a user runs it (`homefeed run`) with its defaults, and what it has
+pushed is asked as a page asks it: for a user, at the moment that they come back. All items are ranked but those that the
+user has had.
 """
 
-import csv
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import plain_tfrs
-from benchmarks.splits import DATASETS, Log, Protocol, dumps, measure, save
-from benchmarks.workspace import homefeed, run_homefeed
+from benchmarks.splits import DATASETS, Log, Parted, Protocol, dumps, measure, save
+from benchmarks.workspace import ask, pushed_model, run_homefeed
 from schema import names
 
 Scores = Callable[[np.ndarray], np.ndarray]  # users to [users, items]
@@ -137,19 +136,16 @@ def peer_lists(
 
 
 def homefeed_lists(
-    log: Log, catalog: dict[str, dict[str, str]], k: int, settings: tuple[str, ...], folder: Path
+    parted: Parted, catalog: dict[str, dict[str, str]], k: int, settings: tuple[str, ...], folder: Path
 ) -> dict[int, np.ndarray]:
-    """Runs the command line on the log and reads its lists."""
-    lists = folder / "lists.csv"
-    model = run_homefeed(log, catalog, settings, folder) / "serving" / names.MODEL_NAME
-    homefeed("recommend", "--model", model, "--users", "all", "--k", k, "--out", lists)
-    users, items = ({name: i for i, name in enumerate(found)} for found in (log.user_names, log.item_names))
-    found = defaultdict(list)
-    with lists.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            # An item of the catalogue that has no event is nobody's relevant item, and takes its place all the same.
-            found[users[row[names.USER_ID]]].append(items.get(row[names.ITEM_ID], -1))
-    return {user: np.array(theirs) for user, theirs in found.items()}
+    """`homefeed run` on the log, and what the pushed model answers to each user at the moment they come back."""
+    log, users = parted.before, list(parted.relevant)
+    model = pushed_model(run_homefeed(log, catalog, settings, folder))
+    asked: dict[str, list[Any]] = {
+        names.USER_ID: [log.user_names[user].encode() for user in users],
+        names.TIMESTAMP: [parted.moments[user] for user in users],
+    }
+    return dict(zip(users, ask(model, log, k, asked), strict=True))
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def tuned(name: str, log: Log, protocol: Protocol, trials: int, python: str, rel
     start = time.perf_counter()
     candidates = PEERS[name].trials(trials)
     if len(candidates) > 1:
-        before, validation = protocol.part(log)
+        before, validation, _ = protocol.part(log)
         users = np.array(sorted(validation))
         figures = []
         for settings in candidates:
@@ -187,7 +183,8 @@ def run(
     """Yields a result for each method."""
     read, protocol, own = DATASETS[data]
     log, catalog = read(archive)
-    before, relevant = protocol.part(log)
+    parted = protocol.part(log)
+    before, relevant, _ = parted
     print(f"{data}: {len(before.users)} events, {len(log.item_names)} items, {len(relevant)} users", file=sys.stderr)
     for name in PEERS:
         if not only or name in only:
@@ -195,7 +192,7 @@ def run(
     if not only or "homefeed" in only:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            lists = homefeed_lists(before, catalog, protocol.k, (*own, *settings), Path(folder))
+            lists = homefeed_lists(parted, catalog, protocol.k, (*own, *settings), Path(folder))
         recall, ndcg = measure(lists, relevant, protocol.k)
         yield Result(
             "homefeed", recall, ndcg, dumps(dict(s.split("=", 1) for s in settings)), time.perf_counter() - start

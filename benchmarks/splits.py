@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,6 +45,21 @@ class Log:
         return matrix
 
 
+class Parted(NamedTuple):
+    """A log that is parted.
+
+    Attributes:
+      before: what may be learned from.
+      relevant: user -> items.
+      moments: user -> when they come back, seconds since 1970 UTC: that of the first event that is left out, by
+        leave_last, as the pipeline's own Evaluator has it; else 0, for now.
+    """
+
+    before: Log
+    relevant: dict[int, set[int]]
+    moments: dict[int, int]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How a log is parted, and what is measured.
@@ -58,9 +74,8 @@ class Protocol:
     k: int
     last: int = 0
 
-    def part(self, log: Log) -> tuple[Log, dict[int, set[int]]]:
-        """(what may be learned from, user -> relevant items). Relevant is what the user had not had before; users
-        without a history are left out."""
+    def part(self, log: Log) -> "Parted":
+        """Relevant is what the user had not had before; users without a history are left out."""
         if self.by == BY_TIME:
             is_before = log.timestamps < log.timestamps[int(len(log.timestamps) * 0.9)]
         else:
@@ -74,11 +89,15 @@ class Protocol:
         before, after = log.take(np.flatnonzero(is_before)), log.take(np.flatnonzero(~is_before))
         seen = before.matrix()
         relevant: dict[int, set[int]] = {}
-        for user, item in zip(after.users.tolist(), after.items.tolist(), strict=True):
+        moments: dict[int, int] = {}
+        for user, item, moment in zip(
+            after.users.tolist(), after.items.tolist(), after.timestamps.tolist(), strict=True
+        ):
             had = seen.indices[seen.indptr[user] : seen.indptr[user + 1]]
             if len(had) and item not in had:
                 relevant.setdefault(user, set()).add(item)
-        return before, relevant
+                moments.setdefault(user, moment if self.by == LEAVE_LAST else 0)
+        return Parted(before, relevant, moments)
 
 
 def measure(lists: dict[int, np.ndarray], relevant: dict[int, set[int]], k: int) -> tuple[float, float]:

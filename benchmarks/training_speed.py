@@ -79,7 +79,7 @@ def main(archive: Path, seconds: float, rounds: int) -> None:
     read, protocol, _ = DATASETS["online-retail"]
     log, catalog_rows = read(archive)
     with tempfile.TemporaryDirectory() as folder:
-        workspace = run_homefeed(protocol.part(log)[0], catalog_rows, (), Path(folder), "--until", "Transform")
+        workspace = run_homefeed(protocol.part(log).before, catalog_rows, (), Path(folder), "--until", "Transform")
         settings = settings_of(config)
         data = transformed(workspace, settings)
         catalog, hyper, users = data.catalog, config.model, len(data.vocabulary.users)
