@@ -6,8 +6,8 @@
 Every peer is tuned: so many settings, the first of its space in an order that the seed fixes, are tried on a validation
 span that is parted from what may be learned from by the same protocol; the best (by NDCG) is trained on all that may be
 learned from, and measured once. homefeed is run as a user runs it (`homefeed run`) with its defaults, and what it has
-pushed is asked as a page asks it: for a user, at the moment that they come back. All items are ranked but those that the
-user has had.
+pushed is asked as a page asks it: for a user, at the moment when they come back. All items are ranked but those that
+the user has had.
 """
 
 import itertools
