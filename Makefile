@@ -29,7 +29,7 @@ bench: peers
 		--archive $(or $(ARCHIVE),$(error say which: make bench ARCHIVE=online-retail.zip))
 
 # New items and new users beside the peers that can answer for them.
-bench-cold: $(STAMP)
+bench-cold: peers
 	@$(BIN)/python -m benchmarks.cold_start --archive $(or $(ARCHIVE),$(error say which: make bench-cold ARCHIVE=online-retail.zip))
 
 # What each part of the model is worth.

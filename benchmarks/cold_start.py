@@ -8,6 +8,7 @@ that nobody has had compare texts. New users have no event before the cut: their
 of a request, what they bought later is relevant.
 """
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from benchmarks.recommenders import ease, item_knn, popularity
+from benchmarks.recommenders import ease, item_knn, peer_lists, popularity
 from benchmarks.splits import DATASETS, Log, measure
 from benchmarks.workspace import ask, pushed_model, run_homefeed
 from schema import names
@@ -27,6 +28,10 @@ from schema.saved_model import ServableModel
 
 _HISTORIES = (1, 3, 5)
 _NEW_ITEMS_K = 100
+_FOLDED_IN: dict[str, dict[str, Any]] = {
+    "iALS": {"factors": 128, "regularization": 10.0, "alpha": 1.0},
+    "SASRec": {"factors": 64, "blocks": 1, "dropout": 0.2, "epochs": 20},
+}
 Rank = Callable[[list[list[int]], int], np.ndarray]  # (histories, oldest first; k) to [users, k] items
 
 
@@ -90,8 +95,27 @@ def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[in
             yield history, set(items) - set(history), items[history[-1]] + 1
 
 
-def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableModel, k: int) -> Table:
-    """Everybody who can answer for a history that no training has seen."""
+def histories_only(log: Log, histories: list[list[int]]) -> Log:
+    """The histories as a log of as many users, whom nobody knows."""
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    order = np.concatenate([np.arange(len(history)) for history in histories])
+    newest = int(log.timestamps[-1])
+    return Log(
+        users, np.concatenate(histories), newest + order, [f"new {i}" for i in range(len(histories))], log.item_names
+    )
+
+
+def _folded_in(
+    name: str, settings: dict[str, Any], before: Log, log: Log, python: str, histories: list[list[int]], k: int
+) -> np.ndarray:
+    users = np.arange(len(histories))
+    found = peer_lists(name, settings, before, users, k, python, histories_only(log, histories))
+    return np.stack([found[user] for user in users.tolist()])
+
+
+def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableModel, k: int, python: str) -> Table:
+    """Everybody who can answer for a history that no training has seen; the settings are those that
+    `benchmarks/recommenders.py` finds on the same split."""
     peers = {
         "popularity": np.tile(popularity(before)(np.zeros(1, int)), (len(log.item_names), 1)),
         "recent popularity": np.tile(popularity(before, 0.05)(np.zeros(1, int)), (len(log.item_names), 1)),
@@ -108,6 +132,8 @@ def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableMod
         later = {i: items for i, (_, items, _) in enumerate(asked)}
         ranks = {name: by_matrix(weights) for name, weights in peers.items()}
         ranks["homefeed"] = homefeed(full, log, {names.TIMESTAMP: [moment for _, _, moment in asked]})
+        for name, settings in _FOLDED_IN.items():
+            ranks[name] = functools.partial(_folded_in, name, settings, before, log, python)
         for name, rank in ranks.items():
             recall, ndcg = measure(dict(enumerate(rank(histories, k))), later, k)
             cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
@@ -118,8 +144,9 @@ def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableMod
 
 @click.command()
 @click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The Online Retail zip.")
+@click.option("--peer-python", default=".venv-peers/bin/python", show_default=True, help="From `make peers`.")
 @click.option("--set", "settings", multiple=True, help="Passed on to `homefeed run`.")
-def main(archive: Path, settings: tuple[str, ...]) -> None:
+def main(archive: Path, peer_python: str, settings: tuple[str, ...]) -> None:
     """Prints the figure of known users and both tables."""
     read, protocol, own = DATASETS["online-retail"]
     log, catalog = read(archive)
@@ -131,7 +158,7 @@ def main(archive: Path, settings: tuple[str, ...]) -> None:
     theirs = ask(full, log, protocol.k, {names.USER_ID: [log.user_names[user].encode() for user in relevant]})
     recall, ndcg = measure(dict(enumerate(theirs)), dict(enumerate(relevant.values())), protocol.k)
     console.print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
-    console.print(new_user_table(log, before, similar, full, protocol.k))
+    console.print(new_user_table(log, before, similar, full, protocol.k, peer_python))
 
     users = [user for user, items in relevant.items() if items & fresh]
     only_new = {i: relevant[user] & fresh for i, user in enumerate(users)}

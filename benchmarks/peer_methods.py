@@ -1,9 +1,10 @@
 """Peers that have their own environment: `implicit` (iALS, BPR) and RecTools' SASRec, on CPU.
 
-    .venv-peers/bin/python benchmarks/peer_methods.py METHOD SETTINGS LOG USERS K OUT
+    .venv-peers/bin/python benchmarks/peer_methods.py METHOD SETTINGS LOG ASKED USERS K OUT
 
 Reads a log as `benchmarks.splits.save` writes it, trains, and writes the best K unseen items of each user of USERS (an
-.npy of indices) as [users, K] indices.
+.npy of indices) as [users, K] indices. ASKED is the log that says what these users have had: the same, or that of users
+whom the training does not know.
 """
 
 import json
@@ -20,8 +21,11 @@ def _matrix(log: dict[str, np.ndarray]) -> sp.csr_matrix:
     return matrix
 
 
-def ials(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
-    """Hu, Koren and Volinsky 2008."""
+Arrays = dict[str, np.ndarray]
+
+
+def ials(log: Arrays, asked: Arrays, users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+    """Hu, Koren and Volinsky 2008; users whom the training does not know are folded in."""
     from implicit.als import AlternatingLeastSquares
 
     model = AlternatingLeastSquares(
@@ -31,13 +35,13 @@ def ials(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[s
         iterations=15,
         random_state=1,
     )
-    matrix = _matrix(log)
-    model.fit(matrix, show_progress=False)
-    return model.recommend(users, matrix[users], N=k, filter_already_liked_items=True)[0]
+    model.fit(_matrix(log), show_progress=False)
+    had = _matrix(asked)[users]
+    return model.recommend(users, had, N=k, filter_already_liked_items=True, recalculate_user=asked is not log)[0]
 
 
-def bpr(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
-    """Rendle et al. 2009."""
+def bpr(log: Arrays, asked: Arrays, users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+    """Rendle et al. 2009; for known users only."""
     from implicit.bpr import BayesianPersonalizedRanking
 
     model = BayesianPersonalizedRanking(
@@ -47,16 +51,15 @@ def bpr(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[st
         iterations=int(settings["iterations"]),
         random_state=1,
     )
-    matrix = _matrix(log)
-    model.fit(matrix, show_progress=False)
-    return model.recommend(users, matrix[users], N=k, filter_already_liked_items=True)[0]
+    model.fit(_matrix(log), show_progress=False)
+    return model.recommend(users, _matrix(asked)[users], N=k, filter_already_liked_items=True)[0]
 
 
 _SASREC_BATCH = 128  # users
 _SASREC_STEPS = 300  # at least: few users make short epochs
 
 
-def sasrec(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
+def sasrec(log: Arrays, asked: Arrays, users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:
     """Kang and McAuley 2018, with a softmax over 128 drawn negatives: all items would take hours on a processor."""
     import logging
     import warnings
@@ -72,17 +75,20 @@ def sasrec(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     seed_everything(1, verbose=False)
     torch.set_num_threads(2)
-    rows = pd.DataFrame(
-        {
-            Columns.User: log["users"],
-            Columns.Item: log["items"],
-            Columns.Datetime: pd.to_datetime(log["timestamps"], unit="s"),
-            Columns.Weight: 1.0,
-        }
-    )
-    # An item counts at its first event, as it does for every other method.
-    rows = rows.drop_duplicates([Columns.User, Columns.Item])
-    dataset = Dataset.construct(rows)
+
+    def rows_of(events: Arrays) -> pd.DataFrame:
+        rows = pd.DataFrame(
+            {
+                Columns.User: events["users"],
+                Columns.Item: events["items"],
+                Columns.Datetime: pd.to_datetime(events["timestamps"], unit="s"),
+                Columns.Weight: 1.0,
+            }
+        )
+        # An item counts at its first event, as it does for every other method.
+        return rows.drop_duplicates([Columns.User, Columns.Item])
+
+    rows = rows_of(log)
     batches = -(-rows[Columns.User].nunique() // _SASREC_BATCH)
     epochs = max(int(settings["epochs"]), _SASREC_STEPS // batches)
     model = SASRecModel(
@@ -107,7 +113,8 @@ def sasrec(log: dict[str, np.ndarray], users: np.ndarray, k: int, settings: dict
             enable_model_summary=False,
         ),
     )
-    model.fit(dataset)
+    model.fit(Dataset.construct(rows))
+    dataset = Dataset.construct(rows_of(asked))
     found = model.recommend(users=users, dataset=dataset, k=k, filter_viewed=True, on_unsupported_targets="ignore")
     lists = np.full((len(users), k), -1)
     place = {user: i for i, user in enumerate(users.tolist())}
@@ -121,10 +128,13 @@ METHODS = {"ials": ials, "bpr": bpr, "sasrec": sasrec}
 
 def main() -> None:
     """Runs one method."""
-    method, settings, log_file, users_file, k, out = sys.argv[1:]
-    with np.load(log_file) as log:
-        lists = METHODS[method](dict(log), np.load(users_file), int(k), json.loads(settings))
-    np.save(out, lists)
+    method, settings, log_file, asked_file, users_file, k, out = sys.argv[1:]
+    with np.load(log_file) as loaded:
+        log = asked = dict(loaded)
+    if asked_file != log_file:
+        with np.load(asked_file) as loaded:
+            asked = dict(loaded)
+    np.save(out, METHODS[method](log, asked, np.load(users_file), int(k), json.loads(settings)))
 
 
 if __name__ == "__main__":

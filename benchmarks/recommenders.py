@@ -120,16 +120,20 @@ def top_lists(log: Log, scores: Scores, users: np.ndarray, k: int) -> dict[int, 
 
 
 def peer_lists(
-    name: str, settings: dict[str, Any], log: Log, users: np.ndarray, k: int, python: str
+    name: str, settings: dict[str, Any], log: Log, users: np.ndarray, k: int, python: str, asked: Log | None = None
 ) -> dict[int, np.ndarray]:
-    """Trains a peer and asks it for lists."""
+    """Trains a peer and asks it for lists, of users of the log or of `asked`."""
     make = PEERS[name].make
     if make is not None:
         return top_lists(log, make(log, **settings), users, k)
     with tempfile.TemporaryDirectory() as folder:
-        save(log, Path(folder) / "log.npz")
+        learned = histories = f"{folder}/log.npz"
+        save(log, Path(learned))
+        if asked is not None:
+            histories = f"{folder}/asked.npz"
+            save(asked, Path(histories))
         np.save(f"{folder}/users.npy", users)
-        files = [f"{folder}/log.npz", f"{folder}/users.npy", str(k), f"{folder}/lists.npy"]
+        files = [learned, histories, f"{folder}/users.npy", str(k), f"{folder}/lists.npy"]
         method = [python, "benchmarks/peer_methods.py", name.lower(), json.dumps(settings)]
         subprocess.run([*method, *files], check=True, stdout=sys.stderr)
         return dict(zip(users.tolist(), np.load(f"{folder}/lists.npy"), strict=True))
