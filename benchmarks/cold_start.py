@@ -8,7 +8,6 @@ that nobody has had compare texts. New users have no event before the cut: their
 of a request, what they bought later is relevant.
 """
 
-import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,12 +104,13 @@ def histories_only(log: Log, histories: list[list[int]]) -> Log:
     )
 
 
-def _folded_in(
-    name: str, settings: dict[str, Any], before: Log, log: Log, python: str, histories: list[list[int]], k: int
-) -> np.ndarray:
-    users = np.arange(len(histories))
-    found = peer_lists(name, settings, before, users, k, python, histories_only(log, histories))
-    return np.stack([found[user] for user in users.tolist()])
+def folded_in(name: str, before: Log, log: Log, groups: list[list[list[int]]], k: int, python: str) -> list[np.ndarray]:
+    """Lists of a peer, trained once, for groups of histories."""
+    everybody = [history for group in groups for history in group]
+    users = np.arange(len(everybody))
+    found = peer_lists(name, _FOLDED_IN[name], before, users, k, python, histories_only(log, everybody))
+    lists = np.stack([found[user] for user in users.tolist()])
+    return np.split(lists, np.cumsum([len(group) for group in groups])[:-1])
 
 
 def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableModel, k: int, python: str) -> Table:
@@ -119,23 +119,23 @@ def new_user_table(log: Log, before: Log, similar: np.ndarray, full: ServableMod
     peers = {
         "popularity": np.tile(popularity(before)(np.zeros(1, int)), (len(log.item_names), 1)),
         "recent popularity": np.tile(popularity(before, 0.05)(np.zeros(1, int)), (len(log.item_names), 1)),
-        "item-kNN": item_weights(before, item_knn, neighbours=200, shrink=20.0),
+        "item-kNN": item_weights(before, item_knn, neighbours=50, shrink=0.0),
         "EASE^R": item_weights(before, ease, regularisation=300.0),
         "TF-IDF of titles": similar,
     }
     columns = [f"{n} items" for n in _HISTORIES]
     table = Table("method", *columns, title=f"New users: Recall@{k} / NDCG@{k} by history")
     cells: dict[str, list[str]] = {}
-    for n in _HISTORIES:
-        asked = list(new_users(log, before, n))
-        histories = [history for history, _, _ in asked]
-        later = {i: items for i, (_, items, _) in enumerate(asked)}
+    groups = [list(new_users(log, before, n)) for n in _HISTORIES]
+    histories = [[history for history, _, _ in group] for group in groups]
+    folded = {name: folded_in(name, before, log, histories, k, python) for name in _FOLDED_IN}
+    for i, group in enumerate(groups):
+        later = {user: items for user, (_, items, _) in enumerate(group)}
         ranks = {name: by_matrix(weights) for name, weights in peers.items()}
-        ranks["homefeed"] = homefeed(full, log, {names.TIMESTAMP: [moment for _, _, moment in asked]})
-        for name, settings in _FOLDED_IN.items():
-            ranks[name] = functools.partial(_folded_in, name, settings, before, log, python)
-        for name, rank in ranks.items():
-            recall, ndcg = measure(dict(enumerate(rank(histories, k))), later, k)
+        ranks["homefeed"] = homefeed(full, log, {names.TIMESTAMP: [moment for _, _, moment in group]})
+        lists = {name: rank(histories[i], k) for name, rank in ranks.items()}
+        for name, theirs in {**lists, **{name: parts[i] for name, parts in folded.items()}}.items():
+            recall, ndcg = measure(dict(enumerate(theirs)), later, k)
             cells.setdefault(name, []).append(f"{recall:.4f} / {ndcg:.4f}")
     for name, row in cells.items():
         table.add_row(name, *row)
