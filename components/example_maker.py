@@ -1,6 +1,5 @@
 """A bucket of users' events to example files: what `interactions.py` says of each user, encoded by columns."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -22,10 +21,8 @@ _TRAINING = (names.TRAIN_SPLIT, names.LATE_SPLIT)
 
 
 class MakeExamples(beam.DoFn):
-    """(bucket, its users' events and profiles) to example files of the bucket; yields what the catalogue's rows need.
-
-    Yields under `COUNTS` (item, train examples), under `SLOTS` (item, [half-lives + 2, snapshots]: decayed weights, the
-    sum of its comments' sentiments, and their number).
+    """(bucket, its users' events and profiles) to example files of the bucket; yields what the catalogue's rows need:
+    (item, [half-lives + 2, snapshots]: decayed weights, the sum of its comments' sentiments, and their number).
 
     Args:
       weights: event -> weight.
@@ -34,7 +31,6 @@ class MakeExamples(beam.DoFn):
       buckets: how many there are.
     """
 
-    COUNTS, SLOTS = "counts", "slots"
     EVENTS, PROFILES = "events", "profiles"
 
     def __init__(
@@ -45,15 +41,14 @@ class MakeExamples(beam.DoFn):
 
     def process(
         self, element: tuple[int, dict[str, Iterable[Any]]], timeline: Timeline
-    ) -> Iterator[beam.pvalue.TaggedOutput]:
+    ) -> Iterator[tuple[bytes, np.ndarray]]:
         bucket, sides = element
         for data in sides[self.EVENTS]:  # one, or none where the bucket has profiles only
             table = _Bucket(from_ipc(data), self._weights, latest_profiles(sides[self.PROFILES]))
             yield from self._write(bucket, table, timeline)
 
-    def _write(self, bucket: int, table: "_Bucket", timeline: Timeline) -> Iterator[beam.pvalue.TaggedOutput]:
+    def _write(self, bucket: int, table: "_Bucket", timeline: Timeline) -> Iterator[tuple[bytes, np.ndarray]]:
         make = UserExamples(timeline, table.weights, self._split)
-        counts: Counter[int] = Counter()
         with ExitStack() as stack:
             name = f"data_tfrecord-{bucket:05d}-of-{self._buckets:05d}.gz"
             splits = {
@@ -63,15 +58,10 @@ class MakeExamples(beam.DoFn):
             for user_id, events in table.users():
                 learnt = False
                 for split, example in make(user_id, events):
-                    if split in _TRAINING:
-                        counts[example.targets[0]] += split == names.TRAIN_SPLIT
-                        learnt = True
+                    learnt |= split in _TRAINING
                     splits[split].add(user_id, example, learnt)
-        for item, count in counts.items():
-            yield beam.pvalue.TaggedOutput(self.COUNTS, (table.items[item], count))
         half_lives = [days * DAY for days in self._split["half_lives_days"]]
-        for pair in table.decayed(timeline, half_lives):
-            yield beam.pvalue.TaggedOutput(self.SLOTS, pair)
+        yield from table.decayed(timeline, half_lives)
 
 
 def latest_profiles(profiles: Iterable[tuple[bytes, Any, list[bytes]]]) -> dict[bytes, list[bytes]]:

@@ -97,15 +97,11 @@ class Interactions(beam.PTransform):
         made = (
             {MakeExamples.EVENTS: latest, MakeExamples.PROFILES: profiles}
             | "JoinProfiles" >> beam.CoGroupByKey()
-            | "Examples"
-            >> beam.ParDo(MakeExamples(weights, split, self._folders, buckets), timeline).with_outputs(
-                MakeExamples.COUNTS, MakeExamples.SLOTS
-            )
+            | "Examples" >> beam.ParDo(MakeExamples(weights, split, self._folders, buckets), timeline)
         )
-        counts = made[MakeExamples.COUNTS] | "SumCounts" >> beam.CombinePerKey(sum)
-        slots = made[MakeExamples.SLOTS] | "SumSlots" >> beam.CombinePerKey(_SumArrays())
+        slots = made | "SumSlots" >> beam.CombinePerKey(_SumArrays())
         catalog = (
-            {"rows": items | _WithEmbeddings(tables["text_embeddings"]), "counts": counts, "slots": slots}
+            {"rows": items | _WithEmbeddings(tables["text_embeddings"]), "slots": slots}
             | "JoinCatalog" >> beam.CoGroupByKey()
             | "CatalogRows" >> beam.FlatMap(_catalog_row, timeline, split["half_lives_days"], self._images)
         )
@@ -208,7 +204,6 @@ def _catalog_row(
             names.TEXT: [item_text(row).encode()],
             names.CATEGORY: [c.strip() for c in category.split(names.CATEGORY_SEPARATOR.encode()) if c.strip()],
             names.PRICE: [price] if 0 <= price < math.inf else [],
-            names.TRAIN_COUNT: [sum(sides["counts"])],
             names.POPULARITY: [
                 math.log1p(value)
                 for half_life, weights in zip(half_lives, decayed, strict=True)

@@ -20,7 +20,6 @@ _AS_THEY_ARE = (
     names.HISTORY_TIMESTAMPS,
     names.WEIGHT,
     names.WINDOW,
-    names.TRAIN_COUNT,
     names.POPULARITY,
     names.TEXT,
     names.SENTIMENT,

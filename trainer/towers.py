@@ -42,8 +42,9 @@ class Coins(tf.Module):
 class CandidateTower(tf.keras.Model):
     """Embeds items by what they are: texts, images, categories and price, and their id where training has met it.
 
-    The item's features are constants of the model, looked up by index. The id's embedding is left out for an item that
-    is no target in training, and dropped at random in training: such an item is placed by its content.
+    The item's features are constants of the model, looked up by index. A gate, a function of both, says how much of the
+    id's embedding is added to the content's, dimension by dimension. The id is left out for an item that is no target
+    in training, and dropped at random in training: such an item is placed by its content.
 
     Args:
       catalog: the items.
@@ -78,6 +79,7 @@ class CandidateTower(tf.keras.Model):
             [tf.keras.layers.Dense(2 * dimensions, activation="gelu"), tf.keras.layers.Dense(dimensions)],
             name="content",
         )
+        self._gate = tf.keras.layers.Dense(dimensions, activation="sigmoid", name="gate")
 
     @property
     def item_table(self) -> tf.Variable:
@@ -108,7 +110,8 @@ class CandidateTower(tf.keras.Model):
         met = tf.gather(self.met, items)
         if training:
             met *= 1.0 - tf.cast(self._coins.heads(tf.shape(met), self._dropout, 0), tf.float32)
-        return tf.math.l2_normalize(content + met * self._ids(items), axis=1)
+        ids = met * self._ids(items)
+        return tf.math.l2_normalize(content + self._gate(tf.concat([content, ids], axis=1)) * ids, axis=1)
 
 
 class QueryTower(tf.keras.Model):

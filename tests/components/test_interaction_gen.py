@@ -170,7 +170,6 @@ def test_the_catalogue_has_every_item_once_with_its_features(made):
     assert rows[b"b"][names.IMAGE_EMBEDDING] == [0.5, 2.0] and names.IMAGE_EMBEDDING not in rows[b"a"]
     assert rows[b"c"][names.TEXT] == [b"second"]  # of two rows that a later day's
     assert rows[b"c"][names.TEXT_EMBEDDING] == [3.0]
-    assert [rows[i][names.TRAIN_COUNT][0] for i in (b"a", b"b", b"c", b"never met")] == [2, 2, 0, 0]
 
 
 def test_popularity_is_taken_before_each_snapshot(made):
