@@ -22,18 +22,22 @@ from rich.table import Table
 
 from benchmarks.splits import DATASETS, measure
 from benchmarks.workspace import run_homefeed, settings_of, transformed
-from pipeline.config import load_config
+from pipeline.config import Channels, load_config
 from trainer.data import States, inputs_of
 from trainer.feed import Feed
 from trainer.fitting import fit
 from trainer.reading import TrainingData
 
-_CHANNELS = ("towers", "items", "users", "text", "popularity", "age", "comments")
 _PART = 32  # users that are asked at once
+IDLE = ("comments",)  # channels that none of the data sets has anything for
 # Line -> settings.
 LINES: dict[str, tuple[str, ...]] = {
     "everything": (),
-    **{f"without the channel {name}": (f"ranking.channels.{name}=false",) for name in _CHANNELS},
+    **{
+        f"without the channel {name}": (f"ranking.channels.{name}=false",)
+        for name in Channels.model_fields
+        if name not in IDLE
+    },
     "events' probabilities not learned along": ("ranking.event_weight=0",),
     "towers without text": ("model.text=false",),
     "towers without dropout of ids and history": ("model.dropout=0",),
