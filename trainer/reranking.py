@@ -51,9 +51,12 @@ def gumbel(scores: tf.Tensor, temperatures: tf.Tensor, seeds: tf.Tensor, stream:
         uniform = tf.random.stateless_uniform([tf.shape(scores)[1]], tf.stack([seed, stream]), minval=1e-20, maxval=1.0)
         return -tf.math.log(-tf.math.log(uniform))
 
-    drawn = tf.map_fn(noise, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
-    allowed = scores > LOWEST
-    return tf.where(allowed, scores + temperatures[:, tf.newaxis] * drawn, LOWEST)
+    def draw() -> tf.Tensor:
+        drawn = tf.map_fn(noise, seeds, fn_output_signature=tf.TensorSpec([None], tf.float32))
+        return tf.where(scores > LOWEST, scores + temperatures[:, tf.newaxis] * drawn, LOWEST)
+
+    # Most requests do not explore, and numbers for the whole catalogue take their time.
+    return tf.cond(tf.reduce_any(temperatures > 0), draw, lambda: scores)
 
 
 def propensities(scores: tf.Tensor, chosen: tf.Tensor, temperatures: tf.Tensor) -> tf.Tensor:

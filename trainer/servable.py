@@ -217,11 +217,8 @@ class Servable(tf.Module):
         is_out = exclude(tf.zeros([batch, self._item_ids.shape[0]]), left_out) == LOWEST
         scores, features = self._now.scores_and_features(query, is_out)
         scores = exclude(scores, left_out)
-        drawn = tf.cond(
-            tf.reduce_any(exploration > 0),
-            lambda: gumbel(scores, exploration, _rows(seed, batch)),
-            lambda: scores,
-        )
+        every, seeds = _rows(new_items_every, batch), _rows(seed, batch)
+        drawn = gumbel(scores, exploration, seeds)
         items = tf.shape(scores)[1]
         most = tf.minimum(tf.reduce_max(k), items)
         diversity = tf.where(exploration > 0, 0.0, _rows(diversity, batch))
@@ -238,7 +235,6 @@ class Servable(tf.Module):
         newcomers = tf.where(
             self._now.channels.is_new(query), exclude(self._now.newcomer_scores(query, features), left_out), LOWEST
         )
-        every, seeds = _rows(new_items_every, batch), _rows(seed, batch)
         places = keep_places(scores, drawn, chosen, newcomers, k, every, exploration, seeds)
         filled, chosen = places.items >= 0, tf.maximum(places.items, 0)
         reasons = self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1))
