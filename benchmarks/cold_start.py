@@ -76,11 +76,6 @@ def homefeed(model: ServableModel, log: Log, asked: dict[str, list[Any]]) -> Ran
     return rank
 
 
-def trained(log: Log, catalog: dict[str, dict[str, str]], folder: Path, settings: tuple[str, ...]) -> ServableModel:
-    """`homefeed run` on the log; the pushed model."""
-    return pushed_model(run_homefeed(log, catalog, settings, folder))
-
-
 def new_users(log: Log, before: Log, n: int) -> Iterator[tuple[list[int], set[int], int]]:
     """(first n items, items bought later, moment after the n-th) of each user who is not in `before`."""
     known = set(before.users.tolist())
@@ -154,7 +149,7 @@ def main(archive: Path, peer_python: str, settings: tuple[str, ...]) -> None:
     fresh = set(range(len(log.item_names))) - set(before.items.tolist())
     similar, console = texts(log, catalog), Console()
     with tempfile.TemporaryDirectory() as first:
-        full = trained(before, catalog, Path(first), (*own, *settings))
+        full = pushed_model(run_homefeed(before, catalog, (*own, *settings), Path(first)))
     theirs = ask(full, log, protocol.k, {names.USER_ID: [log.user_names[user].encode() for user in relevant]})
     recall, ndcg = measure(dict(enumerate(theirs)), dict(enumerate(relevant.values())), protocol.k)
     console.print(f"Known users, for comparison: Recall@{protocol.k} {recall:.4f}, NDCG@{protocol.k} {ndcg:.4f}")
@@ -175,7 +170,7 @@ def main(archive: Path, peer_python: str, settings: tuple[str, ...]) -> None:
     add("homefeed", homefeed(full, log, asked))
     with tempfile.TemporaryDirectory() as second:
         off = ("model.text=false", "ranking.channels.text=false")
-        blind = trained(before, catalog, Path(second), (*own, *settings, *off))
+        blind = pushed_model(run_homefeed(before, catalog, (*own, *settings, *off), Path(second)))
     add("homefeed without text", homefeed(blind, log, asked))
     console.print(table)
 

@@ -13,15 +13,14 @@ import sys
 import numpy as np
 import scipy.sparse as sp
 
+Arrays = dict[str, np.ndarray]
 
-def _matrix(log: dict[str, np.ndarray]) -> sp.csr_matrix:
+
+def _matrix(log: Arrays) -> sp.csr_matrix:
     shape = tuple(log["sizes"])
     matrix = sp.csr_matrix((np.ones(len(log["users"]), np.float32), (log["users"], log["items"])), shape)
     matrix.data[:] = 1
     return matrix
-
-
-Arrays = dict[str, np.ndarray]
 
 
 def ials(log: Arrays, asked: Arrays, users: np.ndarray, k: int, settings: dict[str, float]) -> np.ndarray:

@@ -216,7 +216,7 @@ class Servable(tf.Module):
         left_out = tf.concat([kept, unwanted], axis=1)
         is_out = exclude(tf.zeros([batch, self._item_ids.shape[0]]), left_out) == LOWEST
         scores, features = self._now.scores_and_features(query, is_out)
-        scores = exclude(scores, left_out)
+        scores = tf.where(is_out, LOWEST, scores)
         every, seeds = _rows(new_items_every, batch), _rows(seed, batch)
         drawn = gumbel(scores, exploration, seeds)
         items = tf.shape(scores)[1]
@@ -232,9 +232,7 @@ class Servable(tf.Module):
             ),
             lambda: short.indices[:, :most],
         )
-        newcomers = tf.where(
-            self._now.channels.is_new(query), exclude(self._now.newcomer_scores(query, features), left_out), LOWEST
-        )
+        newcomers = tf.where(self._now.channels.is_new(query), self._now.newcomer_scores(query, features), LOWEST)
         places = keep_places(scores, drawn, chosen, newcomers, k, every, exploration, seeds)
         filled, chosen = places.items >= 0, tf.maximum(places.items, 0)
         reasons = self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1))
