@@ -28,6 +28,12 @@ class TextEmbeddings(Artifact):
     TYPE_NAME = "TextEmbeddings"
 
 
+class ModelCards(Artifact):
+    """What a run says of its model: `model_card.json` and `model_card.md`."""
+
+    TYPE_NAME = "ModelCard"
+
+
 class Recommendations(Artifact):
     """BatchRecommender's table: `recommendations-*.csv` with `user_id,item_id,rank,score`; none if not pushed."""
 

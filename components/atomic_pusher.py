@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from tfx.components import Pusher
@@ -12,6 +13,9 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.types.artifact import Artifact
 from tfx.utils import io_utils, proto_utils
+
+from schema.fingerprints import fingerprint_of
+from schema.saved_model import EXTRA, WARM_UP
 
 _STAGING = ".staging"  # no number, so no server takes it for a version
 
@@ -39,9 +43,21 @@ class AtomicPusherExecutor(Executor):
         if fileio.exists(staging):  # of a push that was killed
             fileio.rmtree(staging)
         io_utils.copy_dir(model, staging)
-        io_utils.copy_dir(model, pushed.uri)
+        for blessing in input_dict.get(standard_component_specs.INFRA_BLESSING_KEY, []):
+            _add_warm_up(blessing.uri, staging)
+        fingerprint = fingerprint_of(Path(staging))
+        io_utils.copy_dir(staging, pushed.uri)
         fileio.rename(staging, final)
         self._MarkPushed(pushed, pushed_destination=final, pushed_version=str(version))
+        pushed.set_string_custom_property("fingerprint", fingerprint)
+
+
+def _add_warm_up(blessing: str, model: str) -> None:
+    """Puts the requests that ServingValidator has asked where TensorFlow Serving looks for them."""
+    requests, extra = os.path.join(blessing, WARM_UP), os.path.join(model, EXTRA)
+    if fileio.exists(requests):
+        fileio.makedirs(extra)
+        fileio.copy(requests, os.path.join(extra, WARM_UP))
 
 
 def next_version(base: str) -> int:

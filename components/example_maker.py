@@ -126,6 +126,9 @@ class _Bucket:
             )
         if split == names.EVAL_SPLIT:
             columns[names.ACTIVITY] = _each([e.activity for e in examples], pa.binary())
+            joined = names.EVENT_SEPARATOR.encode().join
+            sets = [[joined(self._events[code] for code in codes) for codes in e.target_events] for e in examples]
+            columns[names.TARGET_EVENT_SETS] = pa.array(sets, pa.large_list(pa.binary()))
         if split == names.USERS_SPLIT:
             trained = [[user] if learnt else [] for user, learnt in zip(users, known, strict=True)]
             columns[names.KNOWN_USER_ID] = pa.array(trained, pa.large_list(pa.binary()))

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schema import names
@@ -15,6 +16,7 @@ _HOUR = 3600
 # Upper bounds of the numbers of distinct items before the cut, and the slices that they end.
 _ACTIVITY = ((0, b"new"), (4, b"light"), (19, b"regular"))
 _MOST_ACTIVE = b"heavy"
+ACTIVITY_BANDS = tuple(name.decode() for name in (*(name for _, name in _ACTIVITY), _MOST_ACTIVE))
 _EARLIEST = -(2**62)
 BY_TIME, LEAVE_LAST, BY_USER = "time", "leave_last", "user"
 
@@ -49,7 +51,7 @@ class Example(NamedTuple):
       session: the user's session at `now`, in the numbers of `Known`.
       weight: of a train example.
       window: how many ranking windows have begun for the user by `now`, see `UserExamples`.
-      target_events: events on the targets, in a window.
+      target_events: in a window the event on each target, in an eval example the events.
       seen: all items before `now`, but in train examples.
       activity: slice of an eval example.
       context: of the target's event, in a train or late example.
@@ -267,9 +269,14 @@ class UserExamples:
                 Example(start, items, *state, session, window=window, target_events=events, seen=seen),
             )
         if end == math.inf and targets:
-            distinct = sorted({item for item, _ in targets})
-            activity = _activity(len(known))
-            yield names.EVAL_SPLIT, Example(start, distinct, *state, session, seen=sorted(known), activity=activity)
+            by_item = {item: [event for _, event in pairs] for item, pairs in groupby(targets, key=itemgetter(0))}
+            sets, activity = list(by_item.values()), _activity(len(known))
+            yield (
+                names.EVAL_SPLIT,
+                Example(
+                    start, list(by_item), *state, session, target_events=sets, seen=sorted(known), activity=activity
+                ),
+            )
 
     def _history(self, known: dict[Any, Known]) -> tuple[list[Any], list[Known]]:
         # Two lists of what is there already: a tuple for each entry would keep the garbage collector busy.

@@ -7,6 +7,7 @@ import datetime as dt
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -190,6 +191,7 @@ def _run(
     print_outcome(outcome, wide_console())
     if until:
         return
+    click.echo(f"Model card: {outcome.card}/model_card.md")
     if outcome.pushed is None:
         raise GateRefused(" ".join(outcome.refusals) or "a gate refused the model.")
     click.echo(f"Pushed {outcome.pushed}. Serve it: homefeed serve --model_base_path={outcome.pushed.parent}")
@@ -199,15 +201,144 @@ def _run(
 @click.option("--port", default=8500, help="gRPC.")
 @click.option("--rest_api_port", default=8501, help="REST.")
 @click.option("--model_name", default=names.MODEL_NAME)
-@click.option("--model_base_path", required=True, help="Folder of versions.")
-def serve(port: int, rest_api_port: int, model_name: str, model_base_path: str) -> None:
-    """Serves the newest version; the flags are tensorflow_model_server's.
+@click.option("--model_base_path", default="", help="Folder of versions; the newest is served.")
+@click.option("--model_config_file", default="", help="Which versions are served, under which labels.")
+@click.option("--model_config_file_poll_wait_seconds", "poll_seconds", default=1.0, help="How often it is looked at.")
+@click.option("--allow_version_labels_for_unavailable_models", type=bool, default=False)
+def serve(**flags: Any) -> None:
+    """Serves a model; the flags are tensorflow_model_server's. Either a folder of versions, of which the newest is
+    served, or the file that `homefeed release` writes.
 
-    Example: homefeed serve --port=8500 --rest_api_port=8501 --model_base_path=w/serving/homefeed
+    Example: homefeed serve --port=8500 --rest_api_port=8501 --model_config_file=w/serving/models.config
     """
+    from serving.server import Flags
     from serving.server import serve as serve_model
 
-    serve_model(model_name, model_base_path, port, rest_api_port)
+    if bool(flags["model_base_path"]) == bool(flags["model_config_file"]):
+        raise InputError("give either --model_base_path or --model_config_file.")
+    serve_model(Flags(**flags))
+
+
+@homefeed.command()
+@click.option("--workspace", required=True, help="Of the run that made the model.")
+@click.option("--candidate", type=click.IntRange(0), help="A pushed version; without it, what the newest run has made.")
+@click.option("--json", "as_json", is_flag=True, help="The verdict with all evidence, as JSON.")
+@click.option("--all", "everything", is_flag=True, help="Also show the evidence that speaks for the model.")
+def gate(workspace: str, candidate: int | None, as_json: bool, everything: bool) -> None:
+    """The verdict of every gate on a model. Exit code 3 where one has said no: made for release jobs.
+
+    Example: homefeed gate --workspace w --json
+    """
+    from pipeline.gate import judge, print_judgement
+    from pipeline.outcome import wide_console
+
+    judgement = judge(*_records(workspace), candidate)
+    if as_json:
+        click.echo(judgement.as_json())
+    else:
+        print_judgement(judgement, wide_console(), everything)
+    if not judgement.passed:
+        raise GateRefused(" ".join(judgement.reasons))
+
+
+def _records(workspace: str) -> tuple[Any, Path]:
+    """A workspace's ML Metadata and its folder of pushed versions. Raises InputError where there is none."""
+    from pipeline.lineage import Store
+    from pipeline.local_runner import metadata_of
+
+    root = Path(workspace)
+    if not (root / "metadata.sqlite").is_file():
+        raise InputError(f"{workspace}: is no workspace; give the one of a `homefeed run`.")
+    return Store(metadata_of(root.resolve())), root / "serving"
+
+
+def _of_a_release(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of what changes labels."""
+    for option in reversed(
+        [
+            click.option("--workspace", required=True, help="Whose pushed versions they are."),
+            click.option("--why", default="", help="For the log."),
+            click.option("--who", default="", help="For the log; without it, the user of this machine."),
+            click.option("--address", "addresses", multiple=True, help="grpc://HOST:PORT of a server to tell at once."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@homefeed.command()
+@_of_a_release
+@click.option("--candidate", type=click.IntRange(0), help="A pushed version; without it, the newest.")
+@click.option("--to", "label", type=click.Choice(["canary", "stable"]), default="stable")
+def release(workspace: str, candidate: int | None, label: str, **options: Any) -> None:
+    """Makes a pushed version canary or stable, if every gate lets it pass; the stable one before becomes previous.
+
+    Example: homefeed release --workspace w --to canary --why "new season"
+    """
+    from pipeline.gate import judge
+    from serving.releases import Releases
+    from serving.versions import versions_in
+
+    store, serving = _records(workspace)
+    newest = next(iter(versions_in(serving / names.MODEL_NAME)), 0)
+    version = newest if candidate is None else candidate
+    entry = Releases(serving).release(
+        version, label, refusals=lambda asked: judge(store, serving, asked).reasons, **options
+    )
+    _tell_release(entry, serving)
+
+
+@homefeed.command()
+@_of_a_release
+@click.option("--canary", "is_withdrawal", is_flag=True, help="Take the canary back instead; stable stays.")
+def rollback(workspace: str, is_withdrawal: bool, **options: Any) -> None:
+    """Makes the previous version stable again.
+
+    Example: homefeed rollback --workspace w --why "fewer clicks"
+    """
+    from serving.releases import Releases
+
+    serving = Path(workspace) / "serving"
+    releases = Releases(serving)
+    _tell_release((releases.withdraw if is_withdrawal else releases.rollback)(**options), serving)
+
+
+@homefeed.command()
+@click.option("--logs", required=True, help="Folder that the experiment has logged to (serving/experiment.py).")
+@click.option("--experiment", required=True, help="Its name.")
+@click.option("--control", default="stable", help="The arm that is compared with.")
+@click.option("--treatment", default="canary", help="The arm that is compared.")
+@click.option("--share", default=0.5, type=click.FloatRange(0, 1), help="Of the treatment among both arms' users.")
+@click.option("--event", "events", multiple=True, default=("click=1",), help="EVENT=WEIGHT: what a request earns.")
+@click.option("--confidence", default=0.95, type=click.FloatRange(0.5, 0.9999))
+@click.option("--effect", default=0.05, help="The relative difference that one hopes for, fixed before the experiment.")
+@click.option("--json", "as_json", is_flag=True)
+def compare(logs: str, experiment: str, control: str, treatment: str, **options: Any) -> None:
+    """What two arms of an online experiment earned a request, with intervals, of which one may be looked at every day.
+
+    Example: homefeed compare --logs logs --experiment canary-7 --event click=1 --event purchase=10
+    """
+    from pipeline.online_comparison import compare_logs
+
+    compare_logs(Path(logs), experiment, control, treatment, Console(), **options)
+
+
+def _tell_release(entry: Any, serving: Path) -> None:
+    click.echo(f"{entry} (version before → after). Servers read {serving / 'models.config'}.")
+
+
+@homefeed.command()
+@click.option("--workspace", required=True, help="Whose pushed versions they are.")
+@click.option("--address", "addresses", multiple=True, help="Of a server, to see what it serves.")
+@click.option("--last", default=10, type=click.IntRange(1), help="Releases that are shown.")
+def status(workspace: str, addresses: tuple[str, ...], last: int) -> None:
+    """Which versions there are, under which labels, and the last releases.
+
+    Example: homefeed status --workspace w --address grpc://localhost:8500
+    """
+    from pipeline.release_status import print_status
+
+    print_status(*_records(workspace), addresses, last, Console())
 
 
 @homefeed.command()
@@ -215,6 +346,7 @@ def serve(port: int, rest_api_port: int, model_name: str, model_base_path: str) 
 @click.argument("what")
 @click.option("--address", default="grpc://localhost:8500", help="grpc://HOST:PORT or http://HOST:PORT.")
 @click.option("--model_name", default=names.MODEL_NAME)
+@click.option("--label", default="", help="canary, stable or previous; without it, the newest version answers.")
 @click.option("--k", default=10, type=click.IntRange(1))
 @click.option("--history", default="", help="For recommend: item ids the user has met, newest first, with commas.")
 @click.option("--traits", default="", help="For recommend: profile and context as column=value, with commas.")
@@ -227,6 +359,7 @@ def query(
     what: str,
     address: str,
     model_name: str,
+    label: str,
     k: int,
     history: str,
     traits: str,
@@ -255,7 +388,7 @@ def query(
     else:
         inputs |= {names.QUERY: [what], names.USER_ID: [known_as(user) if user else ""]}
     try:
-        client = connect(address, model_name)
+        client = connect(address, model_name, label=label)
     except ValueError as error:
         raise InputError(f"--address {error}.") from error
     answer = client.predict(signature, inputs)

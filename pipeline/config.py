@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -231,21 +231,75 @@ class Ranking(Section):
     event_weight: float = Field(0.1, ge=0, description="of the events' probabilities beside the order")
 
 
+Slice = list[Literal[names.SLICES]]  # type: ignore[valid-type]
+
+
+class Threshold(Section):
+    """Bounds of a metric. Of a metric that has an interval, a bound is missed only where the interval's far end misses
+    it: what may be noise blocks nothing."""
+
+    metric: str = Field(description="such as recall (at the largest k), coverage_at_10 or auc_purchase")
+    slices: list[Slice] = Field([[]], description="in each value of which features it counts; []: over all users")
+    at_least: float | None = Field(None, description="the value")
+    at_most: float | None = Field(None, description="the value; what is too good to be true is not true")
+    max_drop: Share | None = Field(None, description="share by which it may fall against the last pushed model")
+
+
+_THRESHOLDS = {
+    "recall": Threshold(metric="recall", at_least=0.01, at_most=0.95, max_drop=0.05),
+    "ndcg": Threshold(metric="ndcg", at_least=0.005, max_drop=0.05),
+    "recall_by_slice": Threshold(metric="recall", slices=[["activity"], ["target_price"]], max_drop=0.2),
+    "coverage": Threshold(metric="coverage", at_least=0.02),
+}
+
+
 class Evaluation(Section):
     """When the Evaluator blesses a model."""
 
-    ks: list[Annotated[int, Field(ge=1)]] = Field([5, 10, 20], min_length=1, description="k of Recall@k and NDCG@k")
-    min_recall: Share = Field(0.01, description="lowest Recall at the largest k over all users")
-    min_ndcg: Share = Field(0.005, description="lowest NDCG at the largest k over all users")
-    min_slice_recall: Share = Field(0.0, description="lowest Recall at the largest k in each activity slice")
-    max_relative_drop: Share = Field(0.1, description="Recall may fall by this share against the last pushed model")
+    ks: list[Annotated[int, Field(ge=1)]] = Field([5, 10, 20], min_length=1, description="lengths of the lists")
+    slices: list[Annotated[Slice, Field(min_length=1)]] = Field(
+        [["activity"], ["target_age"], ["target_price"], ["target_category"], ["weekday"]],
+        description="features whose values part the held-out users; several cross",
+    )
+    thresholds: dict[str, Threshold] = Field(
+        _THRESHOLDS,
+        description="name -> bounds; what is left out of one that is there by default keeps its default, null takes it "
+        "away",
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="of each end of an interval")
+    replicates: int = Field(200, ge=20, description="of the bootstrap that makes intervals")
+    min_users: int = Field(30, ge=1, description="a slice of fewer users has no interval, and so blocks nothing")
+
+    def metric_key(self, threshold: Threshold) -> str:
+        """The name of a threshold's metric in the evaluation."""
+        if threshold.metric in (*names.USER_METRICS, *names.EXPOSURE_METRICS):
+            return names.AT_K.format(metric=threshold.metric, k=max(self.ks))
+        return threshold.metric
+
+    def has_interval(self, threshold: Threshold) -> bool:
+        """Whether a threshold's metric is a mean over users."""
+        return self.metric_key(threshold) in self.keys_of(names.USER_METRICS)
+
+    def keys_of(self, metrics: tuple[str, ...]) -> list[str]:
+        """Names of metrics of lists, at each k."""
+        return [names.AT_K.format(metric=metric, k=k) for metric in metrics for k in self.ks]
 
 
 class Serving(Section):
     """What ServingValidator asks of the exported model."""
 
-    requests: int = Field(16, ge=1, description="real examples asked over gRPC and REST")
+    requests: int = Field(16, ge=1, description="held-out users asked for over gRPC and REST")
     max_latency_ms: float = Field(500.0, gt=0, description="bound for the median answer to one user")
+    max_slowdown: float = Field(3.0, ge=1, description="times that it may take of the last pushed model's time")
+    max_model_mb: int = Field(4_096, ge=1, description="bound for the exported files")
+    max_memory_mb: int = Field(16_384, ge=1, description="bound for the server that answers with it")
+    server: Literal["auto", "embedded", "tensorflow_model_server", "remote"] = Field(
+        "auto",
+        description="auto: tensorflow_model_server where it is on PATH, else homefeed's own; remote: one that runs",
+    )
+    grpc: str = Field("", description="remote: grpc://HOST:PORT")
+    rest: str = Field("", description="remote: http://HOST:PORT")
+    folder: str = Field("", description="remote: the folder of versions that it looks into, for candidates only")
 
 
 class Batch(Section):
@@ -339,18 +393,32 @@ def load_config(path: str | None = None, assignments: tuple[str, ...] = ()) -> C
 
 
 def _add_defaults(values: dict[str, Any], where: str) -> None:
-    """A rule, or a key of one, that the user does not name keeps its default; one that nobody knows is an error."""
-    rules = values.get("gate", {}).get("rules", {}) if isinstance(values.get("gate"), dict) else {}
-    if not isinstance(rules, dict):
-        return  # pydantic says what is wrong with it
-    defaults = {name: setting.model_dump() for name, setting in _default_rules().items()}
-    for name, setting in rules.items():
-        if name not in defaults:
-            raise InputError(f"{where}: gate.rules.{name} is not a rule; rules are {', '.join(sorted(defaults))}.")
-        if isinstance(setting, dict):
-            rules[name] = {**defaults[name], **setting}
-    if rules:
-        values["gate"]["rules"] = {**defaults, **rules}
+    """A rule or threshold, or a key of one, that the user does not name keeps its default; a rule that nobody knows is
+    an error, and a threshold of null is none."""
+    rules = {name: setting.model_dump() for name, setting in _default_rules().items()}
+    own = _named_settings(values, "gate", "rules")
+    for name in own:
+        if name not in rules:
+            raise InputError(f"{where}: gate.rules.{name} is not a rule; rules are {', '.join(sorted(rules))}.")
+    _merge(own, rules)
+    thresholds = {name: threshold.model_dump() for name, threshold in _THRESHOLDS.items()}
+    own = _named_settings(values, "evaluation", "thresholds")
+    _merge(own, thresholds)
+    for name in [name for name, threshold in own.items() if threshold is None]:
+        del own[name]
+
+
+def _named_settings(values: dict[str, Any], section: str, key: str) -> dict[str, Any]:
+    """A dict in a section of the user's values; one that is not there, and what pydantic will refuse, is empty."""
+    found = values[section].get(key) if isinstance(values.get(section), dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _merge(own: dict[str, Any], defaults: dict[str, dict[str, Any]]) -> None:
+    """Completes named settings, where there are any, in place."""
+    for name, setting in defaults.items():
+        if own and (isinstance(own.get(name), dict) or name not in own):
+            own[name] = {**setting, **own.get(name, {})}
 
 
 def _check(config: Config, where: str) -> None:
@@ -360,6 +428,11 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: gate.rules.{name}.rows can only be `drop`.")
         if not RULES[name].keepable and setting.rows == "keep":
             raise InputError(f"{where}: gate.rules.{name}.rows can be `drop` or `quarantine`; such rows are of no use.")
+    serving = config.serving
+    if serving.server == "remote" and not (serving.folder and (serving.grpc or serving.rest)):
+        raise InputError(f"{where}: serving.server: remote needs serving.folder, and serving.grpc or serving.rest.")
+    for name, threshold in config.evaluation.thresholds.items():
+        _check_threshold(config, threshold, f"{where}: evaluation.thresholds.{name}")
     fixed = {column for table in names.TABLES for column in names.REQUIRED_COLUMNS[table]}
     for column in config.privacy.drop_columns:
         if column in fixed:
@@ -389,6 +462,25 @@ def _check(config: Config, where: str) -> None:
             raise InputError(f"{where}: privacy.suppress.{column}: is no column of text of behaviors or users.")
 
 
+def _check_threshold(config: Config, threshold: Threshold, where: str) -> None:
+    evaluation = config.evaluation
+    shown = [k for k in evaluation.ks if k <= names.EVALUATED_PLACES]
+    exposed = [names.AT_K.format(metric=metric, k=k) for metric in names.EXPOSURE_METRICS for k in shown]
+    events = [event for event, weight in config.events.items() if weight > 0]
+    promised = [f"{metric}_{event}" for metric in names.PROBABILITY_METRICS for event in events]
+    known = [*evaluation.keys_of(names.USER_METRICS), *exposed, *promised]
+    if evaluation.metric_key(threshold) not in known:
+        raise InputError(f"{where}.metric: {threshold.metric} is not computed; metrics are {', '.join(known)}.")
+    if threshold.max_drop is not None and not evaluation.has_interval(threshold):
+        raise InputError(
+            f"{where}.max_drop: only a mean over users can be compared with the last pushed model; those are "
+            f"{', '.join(names.USER_METRICS)}."
+        )
+    for features in threshold.slices:
+        if features and features not in evaluation.slices:
+            raise InputError(f"{where}.slices: {features} is no slice of the evaluation; add it to evaluation.slices.")
+
+
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
     if not separator or not key:
@@ -412,8 +504,9 @@ def _explain(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         *parents, _ = problem["loc"]
         section: Any = Config
-        for parent in parents:
-            section = section.model_fields[str(parent)].annotation
+        for parent in parents:  # of a dict, the parent is a name that the user has given
+            is_dict = get_origin(section) is dict
+            section = get_args(section)[1] if is_dict else section.model_fields[str(parent)].annotation
         return f"unknown key {key}; allowed here: {', '.join(section.model_fields)}."
     return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}; found {json.dumps(problem['input'], default=str)}."
 

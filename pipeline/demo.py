@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
-from components.serving_validator import served
+from components.model_server import EMBEDDED_COMMAND, model_server
 from pipeline.tables import answer_table, read_titles
 from schema import names
 from serving.client import connect
@@ -30,8 +30,8 @@ def main() -> int:
     _homefeed("run", "--behaviors", behaviors, "--catalog", catalog, "--workspace", workspace)
     console.rule("Serve and ask")
     base = workspace / "serving" / names.MODEL_NAME
-    with served(str(base)) as (grpc_port, rest_port):
-        _ask(console, grpc_port, rest_port, behaviors, catalog)
+    with model_server(EMBEDDED_COMMAND, str(base)) as (addresses, _):
+        _ask(console, addresses, behaviors, catalog)
     console.rule("Yours")
     console.print(
         "Keep it running:\n"
@@ -46,9 +46,8 @@ def main() -> int:
     return 0
 
 
-def _ask(console: Console, grpc_port: int, rest_port: int, behaviors: Path, catalog: Path) -> None:
-    over_grpc = connect(f"grpc://localhost:{grpc_port}", names.MODEL_NAME)
-    over_rest = connect(f"http://localhost:{rest_port}", names.MODEL_NAME)
+def _ask(console: Console, addresses: dict[str, str], behaviors: Path, catalog: Path) -> None:
+    over_grpc, over_rest = (connect(addresses[protocol], names.MODEL_NAME) for protocol in ("gRPC", "REST"))
     titles = read_titles(str(catalog))
     user, bought = _a_regular(behaviors)
     had = Table("item", "title", title=f"What {user} bought last")

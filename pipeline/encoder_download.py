@@ -11,7 +11,7 @@ import httpx
 
 from pipeline.data.archive import download
 from schema.errors import InputError
-from trainer.encoder_files import sha256_of
+from schema.fingerprints import sha256_of
 
 _MARKS = ("config.json", "saved_model.pb")  # one of these lies where an encoder begins
 

@@ -1,48 +1,59 @@
 """The Evaluator's configuration for TFMA: metrics, slices, thresholds."""
 
 import json
+from collections.abc import Iterator
 
 import tensorflow_model_analysis as tfma
 
-from pipeline.config import Evaluation
+from pipeline.config import Evaluation, Threshold
 from schema import names
 
-_METRICS = (("RecallAtK", "recall_at"), ("NDCGAtK", "ndcg_at"))
+_MODULE = "trainer.metrics"
 
 
 def eval_config(evaluation: Evaluation) -> tfma.EvalConfig:
-    """Full-catalogue Recall and NDCG at each k, over all held-out users and by activity.
+    """All metrics of `trainer/metrics/` over all held-out users and in every slice, and the thresholds.
 
-    The largest k carries the thresholds: absolute floors, a floor in each activity slice where one is asked for, and
-    the largest relative drop of Recall against the last pushed model.
+    Of a mean over users, a bound is missed where the far end of its interval misses it. Its change against the last
+    pushed model is a metric of its own, computed user by user; TFX leaves out change thresholds where there is no such
+    model.
     """
-    largest = max(evaluation.ks)
-    floors = {"RecallAtK": evaluation.min_recall, "NDCGAtK": evaluation.min_ndcg}
-    metrics = []
-    for class_name, prefix in _METRICS:
-        for k in evaluation.ks:
-            metric = tfma.MetricConfig(
-                class_name=class_name,
-                module="trainer.metrics",
-                config=json.dumps({"k": k, "name": f"{prefix}_{k}"}),
-            )
-            if k == largest:
-                # A threshold that names no slice would count in every slice.
-                overall = metric.per_slice_thresholds.add(slicing_specs=[tfma.SlicingSpec()]).threshold
-                overall.value_threshold.lower_bound.value = floors[class_name]
-                if class_name == "RecallAtK":
-                    overall.change_threshold.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-                    overall.change_threshold.relative.value = -evaluation.max_relative_drop
-                    if evaluation.min_slice_recall > 0:
-                        activity = tfma.SlicingSpec(feature_keys=[names.ACTIVITY])
-                        by_slice = metric.per_slice_thresholds.add(slicing_specs=[activity]).threshold
-                        by_slice.value_threshold.lower_bound.value = evaluation.min_slice_recall
-            metrics.append(metric)
-    metrics.append(tfma.MetricConfig(class_name="ExampleCount"))
+    users = {
+        "ks": evaluation.ks,
+        **{key: getattr(evaluation, key) for key in ("confidence", "replicates", "min_users")},
+    }
+    metrics = [
+        tfma.MetricConfig(class_name="UserMetrics", module=_MODULE, config=json.dumps(users)),
+        tfma.MetricConfig(class_name="ExposureMetrics", module=_MODULE, config=json.dumps({"ks": evaluation.ks})),
+        tfma.MetricConfig(class_name="ProbabilityMetrics", module=_MODULE),
+        tfma.MetricConfig(class_name="ExampleCount"),
+    ]
+    spec = tfma.MetricsSpec(metrics=metrics)
+    for threshold in evaluation.thresholds.values():
+        # A threshold that names no slice would count in every slice.
+        slices = [tfma.SlicingSpec(feature_keys=features) for features in threshold.slices]
+        for key, bound in _bounds(evaluation, threshold):
+            spec.per_slice_thresholds[key].thresholds.add(slicing_specs=slices, threshold=bound)
     return tfma.EvalConfig(
         # Not a Keras export: TFMA asks the signature and computes nothing by itself.
         model_specs=[tfma.ModelSpec(signature_name=names.EVALUATE, model_type=tfma.TF_GENERIC)],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[names.ACTIVITY])],
-        metrics_specs=[tfma.MetricsSpec(metrics=metrics)],
+        slicing_specs=[tfma.SlicingSpec(), *(tfma.SlicingSpec(feature_keys=keys) for keys in evaluation.slices)],
+        metrics_specs=[spec],
         options=tfma.Options(include_default_metrics={"value": False}),
     )
+
+
+def _bounds(evaluation: Evaluation, threshold: Threshold) -> Iterator[tuple[str, tfma.MetricThreshold]]:
+    """(metric, what is asked of it) for each bound."""
+    metric, has_interval = evaluation.metric_key(threshold), evaluation.has_interval(threshold)
+    upper, lower = (end.format(metric=metric) if has_interval else metric for end in (names.UPPER, names.LOWER))
+    if threshold.at_least is not None:
+        yield upper, tfma.MetricThreshold(value_threshold={"lower_bound": {"value": threshold.at_least}})
+    if threshold.at_most is not None:
+        yield lower, tfma.MetricThreshold(value_threshold={"upper_bound": {"value": threshold.at_most}})
+    if threshold.max_drop is not None:
+        change = tfma.GenericChangeThreshold(
+            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute={"value": -threshold.max_drop}
+        )
+        change_upper = names.UPPER.format(metric=names.CHANGE.format(metric=metric))
+        yield change_upper, tfma.MetricThreshold(change_threshold=change)

@@ -1,18 +1,21 @@
 """What a run did, read from ML Metadata: steps, metrics against thresholds, blessings, the pushed version."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ml_metadata as mlmd
-import tensorflow_model_analysis as tfma
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.table import Table
 
 from components.data_gate import INFO, read_verdict
+from components.evaluation_results import ALL, Evaluation, read_evaluation
+from components.interactions import ACTIVITY_BANDS
 from components.serving_validator import VERDICT
+from schema import names
 
 _STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
 
@@ -23,18 +26,20 @@ class Outcome:
 
     Attributes:
       steps: name -> (`ran` or `cached`, seconds), in order.
-      metrics: slice -> metric -> value; the slice of everybody is `all`.
+      evaluation: what the Evaluator found; empty where it did not run.
       refusals: one sentence for each gate that said no; empty where the model was pushed.
       pushed: the version's folder; None where nothing was pushed.
+      card: the model card's folder; None where the run ended before.
       blessed: whether DataGate blessed the data.
       findings: what DataGate judged, see `components.data_gate`.
       rows: table -> how its rows were parted.
     """
 
     steps: dict[str, tuple[str, float]] = field(default_factory=dict)
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     refusals: list[str] = field(default_factory=list)
     pushed: Path | None = None
+    card: Path | None = None
     blessed: bool = False
     findings: list[dict[str, Any]] = field(default_factory=list)
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -60,11 +65,13 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
     outcome.blessed, outcome.findings, outcome.rows = verdict["blessed"], verdict["findings"], verdict["rows"]
     if "PushedModel" not in outputs:  # the data half alone, or refused data
         return outcome
-    _read_evaluation(outcome, outputs["ModelEvaluation"])
+    outcome.evaluation = read_evaluation(outputs["ModelEvaluation"].uri)
+    outcome.refusals += [f"the evaluation refused the model: {missed}" for missed in outcome.evaluation.refusals]
     _read_serving_check(outcome, outputs["InfraBlessing"])
     pushed = outputs["PushedModel"].custom_properties
     if pushed["pushed"].int_value == 1:
         outcome.pushed = Path(pushed["pushed_destination"].string_value)
+    outcome.card = Path(outputs["ModelCard"].uri) if "ModelCard" in outputs else None
     return outcome
 
 
@@ -73,35 +80,10 @@ def _node_of(store: mlmd.MetadataStore, execution_id: int) -> str:
     return contexts["node"].rsplit(".", 1)[-1]
 
 
-def _read_evaluation(outcome: Outcome, evaluation: Any) -> None:
-    for key, metrics in tfma.load_eval_result(evaluation.uri).slicing_metrics:
-        name = ", ".join(str(value) for _, value in key) or "all"
-        values = metrics[""][""]
-        outcome.metrics[name] = {
-            metric: value["doubleValue"] for metric, value in values.items() if "doubleValue" in value
-        }
-    result = tfma.load_validation_result(evaluation.uri)
-    for by_slice in result.metric_validations_per_slice:
-        for failure in by_slice.failures:
-            where = ", ".join(f"{k.column} {k.bytes_value.decode()}" for k in by_slice.slice_key.single_slice_keys)
-            what = f"{failure.metric_key.name} of {where or 'all users'} {_missed(failure)}"
-            outcome.refusals.append(f"the evaluation refused the model: {what}.")
-    if not result.validation_ok and not outcome.refusals:
-        missing = [str(s).replace("\n", " ") for s in result.missing_slices]
-        outcome.refusals.append(f"the evaluation refused the model: no held-out data in {missing or 'any slice'}.")
-
-
-def _missed(failure: Any) -> str:
-    value, threshold = failure.metric_value.double_value.value, failure.metric_threshold
-    if threshold.HasField("value_threshold"):
-        return f"is {value:.4f}, at least {threshold.value_threshold.lower_bound.value:g} is asked for"
-    allowed = -threshold.change_threshold.relative.value
-    return f"changed by {value:+.4f}, it may fall by {allowed:.0%} against the last pushed model"
-
-
 def _read_serving_check(outcome: Outcome, blessing: Any) -> None:
     verdict = json.loads((Path(blessing.uri) / VERDICT).read_text())
-    outcome.refusals += [f"the serving check refused the model: {fault}" for fault in verdict["faults"]]
+    faults = [(check, fault) for check, found in verdict["faults"].items() for fault in found]
+    outcome.refusals += [f"the serving check refused the model: {check}: {fault}" for check, fault in faults]
 
 
 def print_findings(outcome: Outcome, console: Console, with_info: bool) -> None:
@@ -144,22 +126,44 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     for step, (state, seconds) in outcome.steps.items():
         steps.add_row(step, state, "" if state == "cached" else f"{seconds:.1f}")
     console.print(steps)
-    if not outcome.metrics:
-        return
-    slices = sorted(outcome.metrics, key=_slice_order)
-    rows = sorted({metric for values in outcome.metrics.values() for metric in values}, key=_metric_order)
-    metrics = Table("held-out users", *slices, title="Evaluation: full catalogue, what a user already had left out")
-    for row in rows:
-        values = [outcome.metrics[name].get(row, float("nan")) for name in slices]
-        metrics.add_row(row, *(f"{value:.0f}" if row == "example_count" else f"{value:.4f}" for value in values))
-    console.print(metrics)
+    if outcome.evaluation.metrics:
+        console.print(evaluation_table(outcome.evaluation))
 
 
-def _slice_order(name: str) -> tuple[int, str]:
-    known = ("all", "new", "light", "regular", "heavy")
-    return (known.index(name) if name in known else len(known), name)
+def evaluation_table(evaluation: Evaluation) -> Table:
+    """The metrics of all held-out users, with intervals, and of the bands of activity."""
+    everybody = evaluation.metrics[ALL]
+    bands = {f"{names.ACTIVITY}={band}": band for band in ACTIVITY_BANDS}
+    shown = [where for where in bands if where in evaluation.metrics]
+    title = "Evaluation: full catalogue, what a user already had left out"
+    against = ["against the last pushed"] if evaluation.has_baseline else []
+    table = Table("held-out users", "all", "interval", *against, *(bands[where] for where in shown), title=title)
+    for metric in _shown(everybody):
+        ends = [everybody.get(end.format(metric=metric)) for end in (names.LOWER, names.UPPER)]
+        interval = "" if None in ends else f"{ends[0]:.4f} … {ends[1]:.4f}"
+        change = everybody.get(names.CHANGE.format(metric=metric))
+        changed = ["" if change is None else f"{change:+.1%}"] if against else []
+        values = [evaluation.metrics[where].get(metric, float("nan")) for where in (ALL, *shown)]
+        figures = [f"{value:,.0f}" if metric == "example_count" else f"{value:.4f}" for value in values]
+        table.add_row(metric, figures[0], interval, *changed, *figures[1:])
+    return table
 
 
-def _metric_order(name: str) -> tuple[str, int]:
+def _shown(metrics: Iterable[str]) -> list[str]:
+    """In order. Ends of intervals have a place of their own; recall and NDCG are told at each k, the others at the
+    largest."""
+    own = [metric for metric in metrics if not metric.endswith(_DERIVED)]
+    largest = max(k for _, _, k in map(_metric_order, own))
+    everywhere = names.USER_METRICS[:2]
+    shown = [m for m in own if _metric_order(m)[2] in (0, largest) or m.startswith(everywhere)]
+    return sorted(shown, key=_metric_order)
+
+
+_DERIVED = tuple(end.format(metric="") for end in (names.LOWER, names.UPPER, names.CHANGE))
+
+
+def _metric_order(name: str) -> tuple[int, str, int]:
     stem, _, k = name.rpartition("_")
-    return (stem, int(k)) if k.isdecimal() else ("", 0)
+    metric = stem.removesuffix("_at")
+    order = (*names.USER_METRICS, *names.EXPOSURE_METRICS)
+    return (order.index(metric), "", int(k)) if metric in order else (-1 if name == "example_count" else 99, name, 0)

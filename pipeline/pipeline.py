@@ -22,8 +22,10 @@ from components.baseline import LastPushedModelStrategy
 from components.batch_recommender import BatchRecommender
 from components.data_gate import BLESSED, DataGate
 from components.interaction_gen import InteractionGen
+from components.model_card import ModelCard
 from components.row_validator import RowValidator
 from components.serving_validator import ServingValidator
+from components.slice_gen import SliceGen
 from components.span_statistics_gen import SpanStatisticsGen
 from components.span_validator import SpanValidator, length_bounds
 from components.spans import Span, dump_spans
@@ -294,9 +296,12 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         candidate=trainer.outputs["model"],
     ).with_id("BaselineResolver")
 
+    # Says of each held-out example which slices it is in.
+    slice_gen = SliceGen(examples=examples, **code)
+
     # Ranks the full catalogue for each held-out user and blesses a model that is good enough, and no worse than that.
     evaluator = Evaluator(
-        examples=examples,
+        examples=slice_gen.outputs["sliced_examples"],
         example_splits=[names.EVAL_SPLIT],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
@@ -307,9 +312,9 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     serving_validator = ServingValidator(
         model=trainer.outputs["model"],
         examples=examples,
+        baseline_model=baseline.outputs["model"],
         connect_fn=CONNECT_FN,
-        requests=config.serving.requests,
-        max_latency_ms=config.serving.max_latency_ms,
+        settings=config.serving.model_dump_json(),
         **code,
     )
 
@@ -325,7 +330,22 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
 
     steps = [interaction_schema, text_embedding_gen, interaction_gen, transform]
     steps += [*([] if starts_fresh else [earlier]), *([tuner] if config.tuner.trials else []), trainer]
-    steps += [baseline, evaluator, serving_validator, pusher]
+    # Writes down what the model is, what it was judged by, and what came of it.
+    model_card = ModelCard(
+        model=trainer.outputs["model"],
+        behaviors=rows[names.BEHAVIORS],
+        catalog=rows[names.CATALOG],
+        examples=examples,
+        data_blessing=data_gate.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=serving_validator.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        settings=config.model_dump_json(),
+        **code,
+    )
+
+    steps += [baseline, slice_gen, evaluator, serving_validator, pusher, model_card]
     if config.batch.enabled:
         # Writes the pushed model's list for every user, for mails and caches.
         steps.append(

@@ -50,6 +50,7 @@ UNREADABLE = "unreadable"  # columns whose text is no number though the column's
 REASON = "reason"  # of a quarantined row: the rule that it breaks
 ROW_COLUMNS: dict[str, type] = {SOURCE_ROW: bytes, BROKEN_ROW: int, UNREADABLE: bytes}
 CATEGORY_SEPARATOR = "|"
+EVENT_SEPARATOR = "\x1f"
 
 # --- Features of the interaction examples (InteractionGen's output, Transform's input) --------------------------------
 HISTORY_ITEM_IDS = "history_item_ids"
@@ -59,6 +60,7 @@ HISTORY_SESSIONS = "history_sessions"
 SEEN_ITEM_IDS = "seen_item_ids"
 TARGET_ITEM_IDS = "target_item_ids"
 TARGET_EVENTS = "target_events"
+TARGET_EVENT_SETS = "target_event_sets"  # of each target, its events, with separators
 WINDOW = "window"
 WEIGHT = "weight"
 ACTIVITY = "activity"
@@ -72,6 +74,13 @@ IMAGE_EMBEDDING = "image_embedding"
 SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
 KNOWN_USER_ID = "known_user_id"
 KNOWN_EVENTS = "known_events"
+
+# --- Features that slices of the evaluation go by: SliceGen adds all but activity to the eval examples ----------------
+WEEKDAY = "weekday"
+TARGET_CATEGORY = "target_category"
+TARGET_PRICE = "target_price"
+TARGET_AGE = "target_age"
+SLICES = (ACTIVITY, WEEKDAY, TARGET_CATEGORY, TARGET_PRICE, TARGET_AGE)
 
 # --- Features that only Transform's output has ------------------------------------------------------------------------
 USER_INDEX = "user_index"
@@ -129,6 +138,22 @@ PROBABILITY = "{event}_probability"
 EMBEDDING = "embedding"
 RANKS = "ranks"
 RELEVANT = "relevant"
+TOP_ITEMS = "top_items"
+TOP_POPULARITY = "top_popularity"
+TOP_DIVERSITY = "top_diversity"
+HISTORY_POPULARITY = "history_popularity"
+CATALOG_SIZE = "catalog_size"
+HAPPENED = "{event}_happened"
+EVALUATED_PLACES = 50  # of each list, that `evaluate` tells
+
+# --- Metrics, see `trainer/metrics/` for what each is: of lists `NAME_at_K`, of probabilities `NAME_EVENT` ------------
+RANKED_METRICS = ("recall", "ndcg", "mrr", "hit_rate", "precision", "f1", "map")
+SHOWN_METRICS = ("novelty", "diversity")
+USER_METRICS = (*RANKED_METRICS, *SHOWN_METRICS)  # means over users: they have intervals and a change
+EXPOSURE_METRICS = ("coverage", "gini", "popularity_lift")
+PROBABILITY_METRICS = ("auc", "log_loss", "calibration")
+AT_K = "{metric}_at_{k}"
+LOWER, UPPER, CHANGE = "{metric}_lower", "{metric}_upper", "{metric}_change"
 
 MODEL_NAME = "homefeed"
 PADDING = ""  # of string tensors: a slot that holds nothing

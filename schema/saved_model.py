@@ -12,6 +12,9 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from schema.errors import InputError
 
 SERVE_TAG = "serve"
+EXTRA = "assets.extra"
+WARM_UP = "tf_serving_warmup_requests"  # in EXTRA: TensorFlow Serving replays it before a version goes live
+EXPECTED_ANSWERS = "expected_answers"  # in EXTRA: requests with the answers that Trainer had, as PredictionLogs
 _INTERNAL = "__saved_model_init_op"
 
 

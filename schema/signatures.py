@@ -1,4 +1,4 @@
-"""The inputs of the exported model's signatures, written down once for who exports and who asks."""
+"""The exported model's signatures, written down once for who exports, who checks and who asks."""
 
 from typing import Any
 
@@ -25,4 +25,27 @@ INPUTS: dict[str, tuple[tf.DType, int, Any]] = {
     names.EXPLORATION: (tf.float32, 1, [0.0]),
     names.SEED: (tf.int64, 1, [0]),
     names.NEW_ITEMS_EVERY: (tf.int32, 1, [0]),  # of an export: the configuration's
+}
+
+_LIST = (names.ITEM_IDS, names.SCORES)
+_FEED = ((names.USER_ID,), (*_LIST, names.REASONS, names.PROPENSITIES))
+_EVALUATED = (
+    names.RANKS,
+    names.RELEVANT,
+    names.TOP_ITEMS,
+    names.TOP_POPULARITY,
+    names.TOP_DIVERSITY,
+    names.HISTORY_POPULARITY,
+    names.CATALOG_SIZE,
+)
+# Signature -> (inputs that a request has to bring, outputs that it gives at least).
+SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    names.SERVING_DEFAULT: _FEED,
+    names.RECOMMEND: _FEED,
+    names.SIMILAR_ITEMS: ((names.ITEM_ID,), _LIST),
+    names.SEARCH: ((names.QUERY,), _LIST),
+    names.SCORE: ((names.USER_ID, names.ITEM_IDS), (names.SCORES,)),
+    names.EMBED_QUERY: ((names.USER_ID,), (names.EMBEDDING,)),
+    names.EMBED_ITEM: ((names.ITEM_ID,), (names.EMBEDDING,)),
+    names.EVALUATE: ((names.EXAMPLES,), _EVALUATED),
 }

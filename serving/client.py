@@ -12,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -58,25 +59,27 @@ class Client(Protocol):
         """Signature -> {"inputs": names, "outputs": names}."""
 
 
-def connect(address: str, model_name: str, timeout: float = 10.0) -> Client:
+def connect(address: str, model_name: str, timeout: float = 10.0, label: str = "") -> Client:
     """A client of `grpc://HOST:PORT` or `http://HOST:PORT`; `timeout` in seconds bounds each request.
+
+    Predictions are of the version that has the label, such as `stable`; without one, of the newest that is served.
 
     Raises:
       ValueError: another scheme.
     """
     scheme, _, host = address.partition("://")
     if scheme == "grpc":
-        return GrpcClient(host, model_name, timeout)
+        return GrpcClient(host, model_name, timeout, label)
     if scheme in ("http", "https"):
-        return RestClient(address, model_name, timeout)
+        return RestClient(address, model_name, timeout, label)
     raise ValueError(f"{address}: an address begins with grpc://, http:// or https://")
 
 
 class GrpcClient:
     """Asks over gRPC. See `Client`."""
 
-    def __init__(self, host: str, model_name: str, timeout: float):
-        self._name, self._timeout = model_name, timeout
+    def __init__(self, host: str, model_name: str, timeout: float, label: str = ""):
+        self._name, self._timeout, self._label = model_name, timeout, label
         channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
         self._predict = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(channel)
@@ -84,6 +87,8 @@ class GrpcClient:
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = self._name, signature
+        if self._label:
+            request.model_spec.version_label = self._label
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value, _INPUT_DTYPES.get(name)))
         response = self._call(self._predict.Predict, request)
@@ -104,6 +109,10 @@ class GrpcClient:
         response.metadata["signature_def"].Unpack(definitions)
         return _signature_names(json_format.MessageToDict(definitions, preserving_proto_field_name=True))
 
+    def reload(self, config: Any) -> None:
+        """Asks the server to serve by another `ModelServerConfig`. Raises RequestFailed where it refuses."""
+        self._call(self._model.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest(config=config))
+
     def _call(self, method: Any, request: Any) -> Any:
         retrying = Retrying(
             stop=stop_after_attempt(_ATTEMPTS),
@@ -120,13 +129,14 @@ class GrpcClient:
 class RestClient:
     """Asks over REST, in columnar form. See `Client`."""
 
-    def __init__(self, address: str, model_name: str, timeout: float):
+    def __init__(self, address: str, model_name: str, timeout: float, label: str = ""):
         self._path = f"/v1/models/{model_name}"
+        self._predict_path = f"{self._path}/labels/{label}:predict" if label else f"{self._path}:predict"
         self._http = httpx.Client(base_url=address, timeout=timeout)
 
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         body = {"signature_name": signature, "inputs": {name: _plain(value) for name, value in inputs.items()}}
-        outputs = self._call("POST", f"{self._path}:predict", json=body)["outputs"]
+        outputs = self._call("POST", self._predict_path, json=body)["outputs"]
         if not isinstance(outputs, dict):  # a single output comes without its name
             outputs = {self.signatures()[signature]["outputs"][0]: outputs}
         return {name: _array(value) for name, value in outputs.items()}

@@ -9,14 +9,16 @@ import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
 from schema.errors import InputError
+from serving.model_config import only_model, policy_of
 from serving.predict import DEFAULT_SIGNATURE, predict
-from serving.versions import NotServed, VersionedModel
+from serving.versions import LabelRefused, NotServed, UnknownLabel, VersionedModel
 
 MAX_MESSAGE_BYTES = 64 << 20
 
@@ -27,12 +29,14 @@ def _answer(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
         return answer()
     except NotServed as error:
         context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-    except InputError as error:
+    except (InputError, UnknownLabel) as error:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
 
-def _version(spec: Any) -> int | None:
-    return spec.version.value if spec.HasField("version") else None
+def _wanted(spec: Any) -> tuple[int | None, str | None]:
+    """The version or the label that a request asks for, where it asks for one."""
+    version = spec.version.value if spec.HasField("version") else None
+    return version, spec.version_label or None
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -45,7 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return _answer(context, lambda: self._predict(request))
 
     def _predict(self, request: Any) -> predict_pb2.PredictResponse:
-        version, model = self._model.get(request.model_spec.name, _version(request.model_spec))
+        version, model = self._model.get(request.model_spec.name, *_wanted(request.model_spec))
         inputs = {}
         for name, tensor in request.inputs.items():
             try:
@@ -67,7 +71,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def _metadata(self, request: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:
         if list(request.metadata_field) != ["signature_def"]:
             raise InputError(f"Metadata field {', '.join(request.metadata_field) or '(none)'} is not supported")
-        version, model = self._model.get(request.model_spec.name, _version(request.model_spec))
+        version, model = self._model.get(request.model_spec.name, *_wanted(request.model_spec))
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = version
@@ -77,7 +81,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
+    """GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, model: VersionedModel):
         self._model = model
@@ -87,12 +91,25 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def _status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
         response = get_model_status_pb2.GetModelStatusResponse()
-        for status in self._model.statuses(request.model_spec.name, _version(request.model_spec)):
+        for status in self._model.statuses(request.model_spec.name, *_wanted(request.model_spec)):
             entry = response.model_version_status.add(version=status.version)
             entry.state = get_model_status_pb2.ModelVersionStatus.State.Value(status.state)
             if status.error:
                 entry.status.error_code, entry.status.error_message = grpc.StatusCode.UNKNOWN.value[0], status.error
         return response
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        return _answer(context, lambda: self._reload(request, context))
+
+    def _reload(self, request: Any, context: grpc.ServicerContext) -> model_management_pb2.ReloadConfigResponse:
+        config = only_model(request.config)
+        if config.name != self._model.name:
+            raise InputError(f"model {config.name}: this server serves {self._model.name}.")
+        try:
+            self._model.apply(policy_of(config))
+        except LabelRefused as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return model_management_pb2.ReloadConfigResponse()
 
 
 def start_grpc(model: VersionedModel, port: int, host: str = "0.0.0.0", threads: int = 8) -> tuple[grpc.Server, int]:

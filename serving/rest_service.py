@@ -20,7 +20,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from schema.errors import InputError
 from schema.saved_model import ServableModel
 from serving.predict import DEFAULT_SIGNATURE, predict
-from serving.versions import NotServed, VersionedModel
+from serving.versions import NotServed, UnknownLabel, VersionedModel
 
 _BYTES_SUFFIX = "_bytes"  # outputs called so are base64 in JSON, as TensorFlow Serving has it
 
@@ -30,12 +30,11 @@ def rest_app(model: VersionedModel) -> Starlette:
 
     async def on_predict(request: Request) -> Any:
         body = _json(await request.body())
-        version = request.path_params.get("version")
-        _, servable = model.get(request.path_params["name"], version)
+        _, servable = model.get(**request.path_params)
         return await run_in_threadpool(predict_json, servable, body)
 
     async def on_status(request: Request) -> Any:
-        statuses = model.statuses(request.path_params["name"], request.path_params.get("version"))
+        statuses = model.statuses(**request.path_params)
         return {
             "model_version_status": [
                 {
@@ -48,7 +47,7 @@ def rest_app(model: VersionedModel) -> Starlette:
         }
 
     async def on_metadata(request: Request) -> Any:
-        version, servable = model.get(request.path_params["name"], request.path_params.get("version"))
+        version, servable = model.get(**request.path_params)
         definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
         fields = json_format.MessageToDict(
             definitions, preserving_proto_field_name=True, including_default_value_fields=True
@@ -59,7 +58,8 @@ def rest_app(model: VersionedModel) -> Starlette:
         }
 
     routes = []
-    for prefix in ("/v1/models/{name}", "/v1/models/{name}/versions/{version:int}"):
+    for which in ("", "/versions/{version:int}", "/labels/{label}"):
+        prefix = "/v1/models/{name}" + which
         routes += [
             Route(f"{prefix}:predict", _endpoint(on_predict), methods=["POST"]),
             Route(f"{prefix}/metadata", _endpoint(on_metadata), methods=["GET"]),
@@ -74,7 +74,7 @@ def _endpoint(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request
             return _respond(200, await handler(request))
         except NotServed as error:
             return _respond(404, {"error": str(error)})
-        except InputError as error:
+        except (InputError, UnknownLabel) as error:
             return _respond(400, {"error": str(error)})
 
     return endpoint

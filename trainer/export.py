@@ -1,20 +1,20 @@
-"""Writes a servable as a SavedModel with its signatures, their defaults, and warm-up requests."""
+"""Writes a servable as a SavedModel with its signatures, their defaults, and some answers to compare a server with."""
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import prediction_log_pb2
 
 from schema import names
+from schema.saved_model import EXPECTED_ANSWERS, EXTRA
 from schema.signatures import INPUTS
 from trainer.servable import Servable
 
-_WARM_UP = "tf_serving_warmup_requests"  # in assets.extra: TensorFlow Serving replays it before a version goes live
+_ASKED = 8  # users, and items, whose answers are written along
 
 
 def signatures(servable: Servable) -> dict[str, Any]:
@@ -60,30 +60,51 @@ def _declare_defaults(folder: str, defaults: Mapping[str, Any]) -> None:
         file.write(saved_model.SerializeToString(deterministic=True))
 
 
-def warm_up(model_name: str) -> list[prediction_log_pb2.PredictionLog]:
-    """One request for each signature that pages ask."""
-    requests = {
-        names.SERVING_DEFAULT: {names.USER_ID: [b"warm-up"]},
-        names.SIMILAR_ITEMS: {names.ITEM_ID: [b"warm-up"]},
-        names.SEARCH: {names.QUERY: [b"warm-up"]},
-    }
+def expected_answers(
+    functions: Mapping[str, Any], users: Sequence[bytes], items: Sequence[bytes]
+) -> list[prediction_log_pb2.PredictionLog]:
+    """Requests for the first users and items, and what the functions answer before they are written.
+
+    Args:
+      functions: signature -> tf.function.
+      users, items: ids.
+    """
+    requests: list[tuple[str, dict[str, Any]]] = [(names.SEARCH, {names.QUERY: [b"a present"]})]
+    requests += [(names.SERVING_DEFAULT, {names.USER_ID: [user]}) for user in users[:_ASKED]]
+    for item in items[:_ASKED]:
+        requests.append((names.SIMILAR_ITEMS, {names.ITEM_ID: [item]}))
+        requests.append((names.RECOMMEND, {names.USER_ID: [b""], names.HISTORY_ITEM_IDS: [[item]]}))
     logs = []
-    for signature, inputs in requests.items():
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = model_name, signature
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(np.array(value, object)))
-        log = prediction_log_pb2.PredictLog(request=request)
+    for signature, inputs in requests:
+        complete = _complete(functions[signature], inputs)
+        asked = {name: tf.constant(value, INPUTS[name][0]) for name, value in complete.items()}
+        log = prediction_log_pb2.PredictLog()
+        log.request.model_spec.name, log.request.model_spec.signature_name = names.MODEL_NAME, signature
+        for name, value in asked.items():
+            log.request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        for name, value in functions[signature](**asked).items():
+            log.response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
         logs.append(prediction_log_pb2.PredictionLog(predict_log=log))
     return logs
 
 
-def export(servable: Servable, folder: str, defaults: Mapping[str, Any]) -> None:
-    """Writes the SavedModel and its warm-up requests to `folder`; `defaults` of inputs replace those of `INPUTS`."""
-    tf.saved_model.save(servable, folder, signatures=signatures(servable))
+def _complete(function: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A request with every input of a signature: what it leaves out takes the contract's default."""
+    nobody = {names.USER_ID: [names.PADDING]}
+    parameters = [spec.name for spec in function.input_signature]
+    return {name: inputs.get(name, nobody.get(name, INPUTS[name][2])) for name in parameters}
+
+
+def export(
+    servable: Servable, folder: str, defaults: Mapping[str, Any], users: Sequence[bytes], items: Sequence[bytes]
+) -> None:
+    """Writes the SavedModel to `folder`, with the answers to some of `users` and `items`; `defaults` of inputs replace
+    those of `INPUTS`."""
+    functions = signatures(servable)
+    tf.saved_model.save(servable, folder, signatures=functions)
     _declare_defaults(folder, defaults)
-    extra = os.path.join(folder, "assets.extra")
+    extra = os.path.join(folder, EXTRA)
     tf.io.gfile.makedirs(extra)
-    with tf.io.TFRecordWriter(os.path.join(extra, _WARM_UP)) as writer:
-        for log in warm_up(names.MODEL_NAME):
+    with tf.io.TFRecordWriter(os.path.join(extra, EXPECTED_ANSWERS)) as writer:
+        for log in expected_answers(functions, users, items):
             writer.write(log.SerializeToString())

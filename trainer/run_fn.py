@@ -36,7 +36,8 @@ def run_fn(fn_args: FnArgs) -> None:
     with tempfile.TemporaryDirectory() as assets:
         servable = Servable(fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets)
         defaults = {names.NEW_ITEMS_EVERY: [settings["ranking"][names.NEW_ITEMS_EVERY]]}
-        export(servable, fn_args.serving_model_dir, defaults)
+        users, items = data.users.user_ids.tolist(), data.catalog.item_ids.tolist()
+        export(servable, fn_args.serving_model_dir, defaults, users, items)
     weights.save(fitted.weights, weights_folder(fn_args.serving_model_dir))
     shutil.copytree(folder, fn_args.model_run_dir, ignore=shutil.ignore_patterns("latest", "best"), dirs_exist_ok=True)
     shutil.rmtree(folder)

@@ -12,6 +12,7 @@ import tensorflow_transform as tft
 from schema import names
 from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
 from trainer.data import Catalog, States, with_a_column
+from trainer.evaluated_lists import list_facts
 from trainer.feed import Feed
 from trainer.preprocessing import EVENT_VOCABULARY
 from trainer.reranking import LOWEST, diversify, exclude, gumbel, keep_places, ranks
@@ -59,6 +60,7 @@ class Servable(tf.Module):
                 names.HISTORY_TIMESTAMPS,
                 names.SEEN_ITEM_IDS,
                 names.TARGET_ITEM_IDS,
+                names.TARGET_EVENT_SETS,
                 names.TIMESTAMP,
             )
         }
@@ -311,7 +313,8 @@ class Servable(tf.Module):
 
         Returns:
           `ranks` [batch, most] int64: the full-catalogue rank of each target, items that the user had left out;
-          0 is padding. `relevant` [batch] int64: the number of targets, those outside the catalogue included.
+          0 is padding. `relevant` [batch] int64: the number of targets, those outside the catalogue included. And what
+          `list_facts` tells.
         """
         raw = tf.io.parse_example(examples, self._raw_spec)
         dense = {name: tf.sparse.to_dense(value) for name, value in raw.items()}
@@ -330,10 +333,13 @@ class Servable(tf.Module):
         seen = tf.RaggedTensor.from_tensor(self.item_index(dense[names.SEEN_ITEM_IDS]))
         targets = dense[names.TARGET_ITEM_IDS]
         is_out = exclude(tf.zeros([tf.shape(targets)[0], self._item_ids.shape[0]]), seen) == LOWEST
-        scores = self._then.scores(query, is_out)
+        scores, features = self._then.scores_and_features(query, is_out)
+        scores, items = exclude(scores, seen), self.item_index(targets)
+        event_sets = with_a_column(dense[names.TARGET_EVENT_SETS], names.PADDING)[:, : tf.shape(items)[1]]
         return {
-            names.RANKS: ranks(exclude(scores, seen), self.item_index(targets)),
+            names.RANKS: ranks(scores, items),
             names.RELEVANT: tf.reduce_sum(tf.cast(targets != names.PADDING, tf.int64), axis=1),
+            **list_facts(self._then, query, scores, features, items, event_sets, self._events),
         }
 
 

@@ -12,7 +12,7 @@ from trainer import devices
 from trainer.channels import embed_catalog
 from trainer.contents import Content, TrainedImages
 from trainer.data import States, inputs_of, with_targets
-from trainer.metrics import ndcg_at_k
+from trainer.metrics.users import rank_values
 from trainer.reading import TrainingData
 from trainer.text_encoder import open_encoder
 from trainer.text_tuning import FROZEN, TunedTexts
@@ -140,5 +140,6 @@ def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_0
             theirs[states.seen.row(row)] = -np.inf
             targets = np.unique(states.targets.row(row))
             best = np.argsort(-theirs, kind="stable")[:k]
-            gains.append(ndcg_at_k(1 + np.flatnonzero(np.isin(best, targets)), len(targets), k))
+            ranks = 1 + np.flatnonzero(np.isin(best, targets))
+            gains.append(rank_values(ranks, len(targets), np.array([k]))[names.RANKED_METRICS.index("ndcg"), 0])
     return float(np.mean(gains))

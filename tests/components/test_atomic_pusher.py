@@ -7,6 +7,7 @@ from tfx.types.standard_artifacts import InfraBlessing, Model, ModelBlessing, Pu
 
 from components import atomic_pusher
 from components.atomic_pusher import AtomicPusherExecutor, next_version
+from schema.fingerprints import fingerprint_of
 
 
 @pytest.fixture
@@ -69,3 +70,14 @@ def test_the_next_version_is_later_than_any_there_is(tmp_path):
     (tmp_path / "99999999999").mkdir()
     (tmp_path / "notes").mkdir()
     assert next_version(str(tmp_path)) == 100000000000
+
+
+def test_warm_up_requests_are_pushed_along_and_the_push_is_fingerprinted(push, tmp_path):
+    (tmp_path / "tf_serving_warmup_requests").write_text("requests")
+    pushed = push()
+    version = tmp_path / "serving" / pushed.get_string_custom_property("pushed_version")
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").read_text() == "requests"
+    assert pushed.get_string_custom_property("fingerprint") == fingerprint_of(version)
+    assert fingerprint_of(tmp_path / "pushed") == fingerprint_of(version)
+    (version / "saved_model.pb").write_text("grapf")
+    assert pushed.get_string_custom_property("fingerprint") != fingerprint_of(version)

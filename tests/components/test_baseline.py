@@ -1,10 +1,21 @@
 from types import SimpleNamespace
 
 import ml_metadata as mlmd
+import pytest
+import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2 as pb
 from tfx.types.standard_artifacts import Model, PushedModel
 
-from components.baseline import CANDIDATE, MODEL, PUSHED_MODEL, LastPushedModelStrategy
+from components import baseline
+from components.baseline import CANDIDATE, MODEL, PUSHED_MODEL, LastPushedModelStrategy, can_be_compared
+
+
+@pytest.fixture(autouse=True)
+def comparable(monkeypatch):
+    """Models of a mere store have no files."""
+    answers = {}
+    monkeypatch.setattr(baseline, "can_be_compared", lambda uri: answers.get(uri, True))
+    return answers
 
 
 class Lineage:
@@ -63,3 +74,24 @@ def test_a_model_is_never_compared_with_itself():
     lineage.push(second)
     assert lineage.resolve(second) == [first.id]
     assert lineage.resolve(SimpleNamespace(id=-1)) == [second.id]
+
+
+def test_a_model_that_cannot_be_compared_with_is_no_baseline_but_may_be_started_from(comparable):
+    lineage = Lineage()
+    model = lineage.add(MODEL, Model)
+    model.uri = "/somewhere"
+    lineage.push(model)
+    comparable["/somewhere"] = False
+    assert lineage.resolve(lineage.add(MODEL, Model)) == []
+    started = LastPushedModelStrategy().resolve_artifacts(lineage.store, dict(lineage.artifacts))
+    assert [artifact.id for artifact in started[MODEL]] == [model.id]
+
+
+def test_a_model_can_be_compared_with_if_its_evaluate_tells_what_metrics_need(shop, tmp_path):
+    uri = str(shop.artifact("Trainer", "model"))
+    assert can_be_compared(uri)
+    assert not can_be_compared(str(tmp_path / "gone"))
+    module = tf.Module()
+    module.f = tf.function(lambda x: {"ranks": x}, input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    tf.saved_model.save(module, str(tmp_path / "old" / "Format-Serving"), signatures={"evaluate": module.f})
+    assert not can_be_compared(str(tmp_path / "old"))

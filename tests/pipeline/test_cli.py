@@ -115,9 +115,9 @@ def test_recommend_names_what_it_cannot_read_and_writes_nothing(cli, shop, tmp_p
 
 
 def test_query_prints_a_table_with_titles_and_reasons(cli, shop):
-    from serving.server import running_server
+    from serving.server import Flags, running_server
 
-    with running_server(names.MODEL_NAME, str(shop.base)) as (grpc_port, rest_port):
+    with running_server(Flags(model_base_path=str(shop.base))) as (grpc_port, rest_port):
         address = f"http://localhost:{rest_port}"
         code, out, _ = cli("query", "recommend", "U000003", "--k", 3, "--address", address, "--catalog", shop.catalog)
         assert code == 0 and "because of" in out

@@ -63,3 +63,29 @@ def test_a_rule_that_is_not_named_keeps_its_default():
 def test_columns_of_one_s_own_stand_beside_homefeed_s():
     columns = load_config(None, ("columns.behaviors.device=string",)).table_columns(names.BEHAVIORS)
     assert columns[names.TIMESTAMP] == "int" and columns["device"] == "string"
+
+
+def test_thresholds_are_completed_changed_and_taken_away():
+    config = load_config(None, ("evaluation.thresholds.recall.at_least=0.2", "evaluation.thresholds.coverage=null"))
+    thresholds = config.evaluation.thresholds
+    assert (thresholds["recall"].at_least, thresholds["recall"].max_drop) == (0.2, 0.05)
+    assert "ndcg" in thresholds and "coverage" not in thresholds
+    own = load_config(None, ("evaluation.thresholds.mine={metric: auc_purchase, at_least: 0.6}",))
+    assert own.evaluation.thresholds["mine"].at_least == 0.6
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("evaluation.thresholds.mine={metric: recall_at_7}", "recall_at_7 is not computed; metrics are recall_at_5"),
+        ("evaluation.thresholds.mine={metric: auc_purchse}", "auc_purchse is not computed"),
+        ("evaluation.thresholds.coverage.max_drop=0.1", "only a mean over users"),
+        ("evaluation.thresholds.recall.slices=[[weekday, activity]]", "add it to evaluation.slices"),
+        ("evaluation.slices=[[colour]]", "evaluation.slices.0.0"),
+        ("evaluation.thresholds.recall.at_lest=1", "unknown key evaluation.thresholds.recall.at_lest"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(assignment, words):
+    with pytest.raises(InputError, match="evaluation") as error:
+        load_config(None, (assignment,))
+    assert words in str(error.value)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from components.evaluation_results import ALL
 from pipeline.config import load_config
 from pipeline.local_runner import metadata_of, run_locally
 from pipeline.outcome import read_outcome
@@ -64,11 +65,16 @@ def test_every_step_of_the_design_is_there(shop, config):
         *(f"{t}{s}" for t in ("Behaviors", "Catalog") for s in ("ExampleGen", "StatisticsGen", "Validator")),
         *(f"{t}RowValidator" for t in ("Behaviors", "Catalog")),
         *(f"{t}SchemaGen" for t in ("Behaviors", "Catalog", "Interactions")),
-        *("DataGate", "TextEmbeddingGen", "InteractionGen", "Transform", "Trainer"),
-        *("BaselineResolver", "Evaluator", "ServingValidator", "Pusher", "BatchRecommender"),
+        *("DataGate", "TextEmbeddingGen", "InteractionGen", "SliceGen", "Transform", "Trainer"),
+        *("BaselineResolver", "Evaluator", "ServingValidator", "Pusher", "ModelCard", "BatchRecommender"),
     }
-    assert set(outcome.metrics) <= {"all", "new", "light", "regular", "heavy"}
-    assert outcome.metrics["all"]["recall_at_20"] > 0
+    evaluation = outcome.evaluation
+    assert evaluation.passed and not evaluation.has_baseline
+    assert {f"activity={band}" for band in ("light", "regular")} <= evaluation.metrics.keys()
+    assert evaluation.metrics[ALL]["recall_at_20_lower"] < evaluation.metrics[ALL]["recall_at_20"]
+    assert evaluation.metrics[ALL]["coverage_at_20"] > 0 and "auc_view" in evaluation.metrics[ALL]
+    checks = {(check.metric, check.slice, check.asked): check.passed for check in evaluation.checks}
+    assert checks[("recall_at_20", ALL, "at most 0.95")] and all(checks.values())
 
 
 def test_the_batch_of_recommendations_has_every_user(shop):
@@ -160,11 +166,13 @@ def test_a_model_below_the_floor_or_worse_than_the_last_pushed_is_not_pushed(sho
     shutil.copytree(shop.workspace, workspace, ignore=shutil.ignore_patterns(".lock"))
     before = served_files(workspace)
     untrained = tuple(f"{s}.{key}" for s in ("model", "ranking") for key in ("learning_rate=1.0e-7", "epochs=1"))
-    outcome = run(shop.behaviors.parent, workspace, "evaluation.min_recall=0.99", *untrained)
-    assert outcome.pushed is None
-    reasons = [r for r in outcome.refusals if "recall_at_20 of all users" in r]
-    assert sum("at least 0.99" in r for r in reasons) == 1
-    assert sum("10% against the last pushed model" in r for r in reasons) == 1
+    outcome = run(shop.behaviors.parent, workspace, "evaluation.thresholds.recall.at_least=0.99", *untrained)
+    assert outcome.pushed is None and outcome.evaluation.has_baseline
+    reasons = [r for r in outcome.refusals if "of all users" in r]
+    assert sum("recall_at_20 of" in r and "at least 0.99" in r for r in reasons) == 1
+    compared = {(check.metric, check.slice): check for check in outcome.evaluation.checks}
+    assert compared["recall_at_20_change", ALL].asked == "a drop of at most 5%"
+    assert outcome.card is not None and "refused" in (outcome.card / "model_card.md").read_text()
     assert served_files(workspace) == before
 
 

@@ -11,8 +11,9 @@ from schema import names
 from schema.errors import InputError
 from schema.saved_model import ServableModel
 from serving.client import RequestFailed, connect
-from serving.server import running_server
-from serving.versions import VersionedModel
+from serving.model_config import ModelServerConfig, model_config
+from serving.server import Flags, running_server
+from serving.versions import Policy, VersionedModel
 
 USERS = np.array([b"U000003", b"somebody new"], object)
 HISTORY = np.array([[b"P000001", b"P000017"], [b"P000002", b""]], object)
@@ -20,7 +21,7 @@ HISTORY = np.array([[b"P000001", b"P000017"], [b"P000002", b""]], object)
 
 @pytest.fixture(scope="module")
 def server(shop):
-    with running_server(names.MODEL_NAME, str(shop.base), poll_seconds=0.2) as ports:
+    with running_server(Flags(model_base_path=str(shop.base), poll_seconds=0.2)) as ports:
         yield ports
 
 
@@ -162,7 +163,7 @@ def test_a_server_that_is_away_is_unavailable():
 
 def test_a_new_version_takes_over_and_a_broken_one_never_does(shop, tmp_path):
     shutil.copytree(shop.version, tmp_path / "1")
-    with running_server("m", str(tmp_path), poll_seconds=0.1) as (grpc_port, _):
+    with running_server(Flags("m", str(tmp_path), poll_seconds=0.1)) as (grpc_port, _):
         client = connect(f"grpc://localhost:{grpc_port}", "m")
         shutil.copytree(tmp_path / "1", tmp_path / ".partial")
         (tmp_path / ".partial" / "saved_model.pb").write_bytes(b"\x0a\xff broken")
@@ -178,14 +179,14 @@ def test_a_new_version_takes_over_and_a_broken_one_never_does(shop, tmp_path):
 
 
 def test_folders_and_ports_that_cannot_be_used_are_named(shop, tmp_path, server):
-    with pytest.raises(InputError, match="no version"), running_server("m", str(tmp_path)):
+    with pytest.raises(InputError, match="no version"), running_server(Flags("m", str(tmp_path))):
         pass
-    with pytest.raises(InputError, match="not a folder"), running_server("m", str(tmp_path / "none")):
+    with pytest.raises(InputError, match="not a folder"), running_server(Flags("m", str(tmp_path / "none"))):
         pass
     grpc_port, rest_port = server
-    with pytest.raises(InputError, match="--rest_api_port"), running_server("m", str(shop.base), 0, rest_port):
+    with pytest.raises(InputError, match="--rest_api_port"), running_server(Flags("m", str(shop.base), 0, rest_port)):
         pass
-    with pytest.raises(InputError, match="--port"), running_server("m", str(shop.base), grpc_port, 0):
+    with pytest.raises(InputError, match="--port"), running_server(Flags("m", str(shop.base), grpc_port)):
         pass
 
 
@@ -196,3 +197,90 @@ def test_half_a_version_is_not_looked_at(tmp_path):
     model.refresh()
     assert model._statuses == {}
     assert os.listdir(tmp_path / "7") == []
+
+
+@pytest.fixture
+def labelled(shop, tmp_path):
+    """A server by a configuration file, of versions 1 and 2; gives its ports and a way to write another file."""
+    for version in (1, 2):
+        shutil.copytree(shop.version, tmp_path / "homefeed" / str(version))
+    file = tmp_path / "models.config"
+
+    def write(versions, labels):
+        config = model_config(names.MODEL_NAME, str(tmp_path / "homefeed"), Policy(versions, labels))
+        file.with_suffix(".new").write_text(str(ModelServerConfig(model_config_list={"config": [config]})))
+        file.with_suffix(".new").rename(file)
+
+    write((1,), {"stable": 1})
+    with running_server(Flags(model_config_file=str(file), poll_seconds=0.1)) as ports:
+        yield ports, write
+
+
+ASKED = {names.ITEM_ID: ["P000001"]}
+
+
+def reload_config(client, versions, labels, base):
+    config = model_config(names.MODEL_NAME, base, Policy(versions, labels))
+    client.reload(ModelServerConfig(model_config_list={"config": [config]}))
+
+
+def test_versions_answer_by_label_over_both_protocols(labelled, tmp_path):
+    (grpc_port, rest_port), _ = labelled
+    client = connect(f"grpc://localhost:{grpc_port}", names.MODEL_NAME)
+    assert client.status() == {1: "AVAILABLE"}
+    base = str(tmp_path / "homefeed")
+    with pytest.raises(RequestFailed, match=r"label canary to version 2 .* not currently available") as refused:
+        reload_config(client, (1,), {"stable": 1, "canary": 2}, base)
+    assert refused.value.code == "FAILED_PRECONDITION"
+    reload_config(client, (1, 2), {"stable": 1, "canary": 2}, base)
+    assert client.status() == {2: "AVAILABLE", 1: "AVAILABLE"}
+    for address in (f"grpc://localhost:{grpc_port}", f"http://localhost:{rest_port}"):
+        for label in ("stable", "canary"):
+            assert connect(address, names.MODEL_NAME, label=label).predict(names.EMBED_ITEM, ASKED)
+        with pytest.raises(RequestFailed, match="Unrecognized servable version label: previous") as error:
+            connect(address, names.MODEL_NAME, label="previous").predict(names.EMBED_ITEM, ASKED)
+        assert error.value.code in ("INVALID_ARGUMENT", "400")
+    path = f"http://localhost:{rest_port}/v1/models/{names.MODEL_NAME}"
+    metadata = [httpx.get(f"{path}/labels/{label}/metadata").json()["model_spec"]["version"] for label in LABELLED]
+    assert metadata == ["1", "2"]
+    reload_config(client, (2,), {"stable": 2}, base)
+    assert client.status() == {2: "AVAILABLE", 1: "END"}
+
+
+LABELLED = ("stable", "canary")
+
+
+def test_a_changed_configuration_file_is_followed_and_a_broken_one_is_not(labelled, tmp_path):
+    (grpc_port, _), write = labelled
+    client = connect(f"grpc://localhost:{grpc_port}", names.MODEL_NAME)
+    stable = connect(f"grpc://localhost:{grpc_port}", names.MODEL_NAME, label="stable")
+    (tmp_path / "models.config").write_text("model_config_list { config {")
+    time.sleep(0.5)
+    assert client.status() == {1: "AVAILABLE"} and stable.predict(names.EMBED_ITEM, ASKED)
+    write((2,), {"stable": 2})
+    deadline = time.monotonic() + 60
+    while client.status() != {2: "AVAILABLE", 1: "END"} and time.monotonic() < deadline:
+        assert stable.predict(names.EMBED_ITEM, ASKED)
+        time.sleep(0.05)
+    assert client.status() == {2: "AVAILABLE", 1: "END"} and stable.predict(names.EMBED_ITEM, ASKED)
+    write((7,), {"stable": 7})  # there is no such version: what is served goes on
+    time.sleep(0.5)
+    assert client.status()[2] == "AVAILABLE" and stable.predict(names.EMBED_ITEM, ASKED)
+
+
+def test_configurations_that_cannot_be_served_are_named(shop, tmp_path):
+    config = tmp_path / "models.config"
+    for text, words in (
+        ("", "0 models"),
+        ("model_config_list {", "no model configuration"),
+        ('model_config_list { config { name: "m" model_version_policy { all {} } } }', "newest version, or specific"),
+        (
+            'model_config_list { config { name: "m" base_path: "/none" version_labels { key: "stable" value: 1 } } }',
+            "not currently available",
+        ),
+    ):
+        config.write_text(text)
+        with pytest.raises(InputError, match=words), running_server(Flags(model_config_file=str(config))):
+            pass
+    with pytest.raises(InputError, match="cannot be read"), running_server(Flags(model_config_file="/none")):
+        pass

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
 from components.examples import decode_example
+from components.serving_requests import expected_answers
 from schema import names
 from schema.saved_model import ServableModel
 
@@ -287,15 +288,42 @@ def test_every_table_is_transform_s_own_but_the_list_of_known_users(shop):
         assert (shop.version / "assets" / name).read_bytes() == (transform / name).read_bytes()
 
 
-def test_warm_up_requests_travel_with_the_model_and_are_answered(shop, model):
+def test_the_trainer_s_own_answers_travel_with_the_model(shop, model):
+    found = list(expected_answers(str(shop.version)))
+    assert {signature for signature, *_ in found} == {
+        names.SERVING_DEFAULT,
+        names.RECOMMEND,
+        names.SIMILAR_ITEMS,
+        names.SEARCH,
+    }
+    for signature, inputs, answer in found:
+        again = model(signature, inputs)
+        assert again[names.ITEM_IDS].tolist() == answer[names.ITEM_IDS].tolist()
+        np.testing.assert_allclose(again[names.SCORES], answer[names.SCORES], rtol=1e-4, atol=1e-5)
+
+
+def test_warm_up_requests_of_real_users_travel_with_the_pushed_model_and_are_answered(shop, model):
     from tensorflow_serving.apis import prediction_log_pb2
 
     file = shop.version / "assets.extra" / "tf_serving_warmup_requests"
-    logs = [
-        prediction_log_pb2.PredictionLog.FromString(r) for r in tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
-    ]
-    assert len(logs) == 3
+    records = tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
+    logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
+    assert len(logs) == 13
     for log in logs:
         request = log.predict_log.request
         inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
         assert names.ITEM_IDS in model(request.model_spec.signature_name, inputs)
+
+
+def test_what_evaluate_tells_of_lists_agrees_with_its_ranks(model, held_out):
+    found = model(names.EVALUATE, {names.EXAMPLES: strings(*held_out)})
+    items, popularity, diversity = (found[n] for n in (names.TOP_ITEMS, names.TOP_POPULARITY, names.TOP_DIVERSITY))
+    assert items.shape == popularity.shape == (len(held_out), names.EVALUATED_PLACES)
+    assert all(len(set(row.tolist())) == len(row) for row in items)
+    assert ((popularity > 0) & (popularity < 1)).all() and (found[names.CATALOG_SIZE] == 300).all()
+    assert (diversity[:, 0] == 0).all() and ((diversity[:, 1:] > -1e-5) & (diversity[:, 1:] < 2)).all()
+    newcomers = [names.HISTORY_ITEM_IDS not in decode_example(record) for record in held_out]
+    assert (np.isnan(found[names.HISTORY_POPULARITY]) == newcomers).all()
+    hits = sum(found[name] for name in found if name.endswith("_happened"))
+    for ranks, row in zip(found[names.RANKS], hits, strict=True):
+        assert {rank - 1 for rank in ranks.tolist() if 0 < rank <= names.EVALUATED_PLACES} == set(np.flatnonzero(row))
