@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+_COUNTED = 48  # items of a row whose ranks are counted
 LOWEST = tf.float32.min  # of an item that may not be shown
 
 
@@ -28,11 +29,25 @@ def ranks(scores: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """
     scores = tf.where(tf.math.is_nan(scores), LOWEST, scores)
     theirs = tf.gather(scores, tf.maximum(items, 0), batch_dims=1)
-    # Sorting each row once serves any number of items: the rank is how many scores are at least theirs.
-    ascending = tf.sort(scores, axis=1)
-    below = tf.searchsorted(ascending, theirs, side="left", out_type=tf.int64)
-    rank = tf.cast(tf.shape(scores)[1], tf.int64) - below
+    # The rank is how many scores are at least theirs. Few items are counted for; many are looked up in sorted rows.
+    rank = tf.cond(
+        tf.shape(items)[1] <= _COUNTED,
+        lambda: _counted_ranks(scores, theirs),
+        lambda: _sorted_ranks(scores, theirs),
+    )
     return tf.where(items >= 0, rank, 0)
+
+
+def _counted_ranks(scores: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+    def count(column: tf.Tensor) -> tf.Tensor:
+        return tf.math.count_nonzero(scores >= column[:, tf.newaxis], axis=1, dtype=tf.int64)
+
+    return tf.transpose(tf.map_fn(count, tf.transpose(theirs), fn_output_signature=tf.int64))
+
+
+def _sorted_ranks(scores: tf.Tensor, theirs: tf.Tensor) -> tf.Tensor:
+    below = tf.searchsorted(tf.sort(scores, axis=1), theirs, side="left", out_type=tf.int64)
+    return tf.cast(tf.shape(scores)[1], tf.int64) - below
 
 
 def gumbel(scores: tf.Tensor, temperatures: tf.Tensor, seeds: tf.Tensor, stream: int = 0) -> tf.Tensor:

@@ -162,3 +162,11 @@ def test_rows_are_told_apart():
     found = keep_places(scores, scores, chosen, new, *rows, tf.zeros(3), tf.zeros(3, tf.int64))
     assert found.items.numpy().tolist() == [[0, 3, 1], [0, 3, -1], [0, 1, 2]]
     assert found.is_new.numpy().tolist() == [[False, True, False], [False, True, False], [False] * 3]
+
+
+def test_ranks_of_many_items_are_those_of_few():
+    random = np.random.default_rng(1)
+    scores = tf.constant(random.integers(0, 40, (3, 200)), tf.float32)  # with ties
+    items = tf.constant(random.integers(-1, 200, (3, 150)))
+    parts = [ranks(scores, items[:, start : start + 10]) for start in range(0, 150, 10)]
+    assert (ranks(scores, items) == tf.concat(parts, axis=1)).numpy().all()
