@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -44,6 +44,14 @@ bench-training: $(STAMP)
 # How fast the encoder's modes train on this machine's devices.
 bench-gpu: $(STAMP)
 	@$(BIN)/python -m benchmarks.gpu
+
+# The Evaluator beside TFRS's own metric.
+bench-evaluation: $(STAMP)
+	@$(BIN)/python -m benchmarks.evaluation_speed
+
+# How often the gates refuse an honest model.
+bench-gates: $(STAMP)
+	@$(BIN)/python -m benchmarks.gate_seeds
 
 # What one more day costs.
 bench-spans: $(STAMP)

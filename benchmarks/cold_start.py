@@ -29,7 +29,7 @@ _HISTORIES = (1, 3, 5)
 _NEW_ITEMS_K = 100
 _FOLDED_IN: dict[str, dict[str, Any]] = {
     "iALS": {"factors": 128, "regularization": 10.0, "alpha": 1.0},
-    "SASRec": {"factors": 64, "blocks": 1, "dropout": 0.2, "epochs": 20},
+    "SASRec": {"factors": 128, "blocks": 2, "dropout": 0.2, "epochs": 5},
 }
 Rank = Callable[[list[list[int]], int], np.ndarray]  # (histories, oldest first; k) to [users, k] items
 
