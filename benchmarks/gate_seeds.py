@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 import click
-from components.evaluation_results import ALL
 from rich.console import Console
 from rich.table import Table
 
+from components.evaluation_results import ALL
 from pipeline.config import load_config
 from pipeline.data.sample import write_sample
 from pipeline.local_runner import run_locally

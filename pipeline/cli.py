@@ -324,7 +324,7 @@ def compare(logs: str, experiment: str, control: str, treatment: str, **options:
 
 
 def _tell_release(entry: Any, serving: Path) -> None:
-    click.echo(f"{entry} (version before → after). Servers read {serving / 'models.config'}.")
+    click.echo(f"{entry}. Servers read {serving / 'models.config'}.")
 
 
 @homefeed.command()
@@ -336,9 +336,10 @@ def status(workspace: str, addresses: tuple[str, ...], last: int) -> None:
 
     Example: homefeed status --workspace w --address grpc://localhost:8500
     """
+    from pipeline.outcome import wide_console
     from pipeline.release_status import print_status
 
-    print_status(*_records(workspace), addresses, last, Console())
+    print_status(*_records(workspace), addresses, last, wide_console())
 
 
 @homefeed.command()

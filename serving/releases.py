@@ -54,8 +54,9 @@ class Entry:
     after: Labels
 
     def __str__(self) -> str:
-        changed = [f"{label} {self.before.get(label, '-')} → {self.after.get(label, '-')}" for label in LABELS]
-        return f"{self.action} {self.number}: {', '.join(changed)}"
+        both = [(label, self.before.get(label, "none"), self.after.get(label, "none")) for label in LABELS]
+        changed = [f"{label} was {before}, is {after}" for label, before, after in both if before != after]
+        return f"{self.action} {self.number}: {'; '.join(changed)}"
 
 
 class Releases:
