@@ -160,4 +160,5 @@ def test_a_model_of_a_log_whose_items_were_shuffled_is_refused(larger, workspace
         with file.open("w", encoding="utf-8", newline="") as out:
             csv.writer(out).writerows(table)
     folders = {**larger.folders, names.BEHAVIORS: str(tmp_path / "shuffled")}
-    assert (CHANGE, ALL, DROP) in rerun(folders, workspace)
+    # What is popular is popular in a shuffled log, so that Recall over everybody may fall by less than is sure.
+    assert ("ndcg_at_20_change", ALL, DROP) in rerun(folders, workspace)
