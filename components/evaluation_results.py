@@ -85,7 +85,9 @@ def read_evaluation(uri: str) -> Evaluation:
         changes = {name: value for (name, is_diff, _), value in values.items() if is_diff and "_change" in name}
         result.has_baseline |= any(is_baseline for _, _, is_baseline in values)
         result.metrics[slice_name(record)] = own | changes
-    result.checks = list(_checks(load_eval_run(uri)[0], records, result.metrics))
+    checks = _checks(load_eval_run(uri)[0], records, result.metrics)
+    # TFMA keeps thresholds in a map without an order.
+    result.checks = sorted(checks, key=lambda check: (check.slice != ALL, check.slice, check.metric, check.asked))
     return result
 
 
