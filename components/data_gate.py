@@ -177,6 +177,11 @@ def explain(found: Found) -> str:
     )
 
 
+def taken_out(counts: Mapping[str, int]) -> str:
+    """What the rules have taken out of a table, of its entry in `rows`, in words."""
+    return ", ".join(f"{rule} {count:,}" for rule, count in counts.items() if rule not in ("rows", "kept"))
+
+
 def read_verdict(blessing: DataBlessing) -> dict[str, Any]:
     """`verdict.json`: `blessed`, `findings` (see `explain`), and `rows`: table -> how its rows were parted."""
     with fileio.open(f"{blessing.uri}/{VERDICT}", "r") as file:

@@ -18,11 +18,11 @@ from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBl
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, ModelCards
-from components.data_gate import explain, read_verdict
+from components.data_gate import explain, read_verdict, taken_out
 from components.evaluation_results import ALL, Evaluation, read_evaluation
-from components.examples import decode_example, split_files
+from components.examples import read_split
 from components.serving_checks import CHECKS
-from components.serving_validator import VERDICT
+from components.serving_validator import read_serving_verdict
 from schema import names
 from schema.plain import plain
 
@@ -94,7 +94,8 @@ def markdown_of(card: dict[str, Any]) -> str:
     slices = sorted(where for where in metrics if where != ALL)
     verdicts = [(gate, "passed" if passed else "refused") for gate, passed in card["verdicts"].items()]
     rows = [
-        (table, f"{counts['rows']:,}", f"{counts['kept']:,}", _listed(counts)) for table, counts in data["rows"].items()
+        (table, f"{counts['rows']:,}", f"{counts['kept']:,}", taken_out(counts))
+        for table, counts in data["rows"].items()
     ]
     asked = [("" if t["passed"] else "missed", *(t[key] for key in _THRESHOLD)) for t in card["thresholds"]]
     spans = [(table, str(len(days)), days[0], days[-1]) for table, days in data["spans"].items()]
@@ -143,10 +144,6 @@ def _metric_row(metric: str, values: dict[str, float]) -> tuple[str, ...]:
     return metric, f"{values.get(metric, math.nan):.4f}", interval, "" if change is None else f"{change:+.1%}"
 
 
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{rule} {count:,}" for rule, count in counts.items() if rule not in ("rows", "kept"))
-
-
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -158,10 +155,9 @@ def _moment(seconds: float) -> str:
 
 def _log_of(examples: Examples) -> tuple[tuple[int, int], int]:
     """((first, last) moment of the log, the cut; 0 where users have cuts of their own)."""
-    (record,) = tf.data.TFRecordDataset(split_files(examples, names.TIMELINE_SPLIT), "GZIP").as_numpy_iterator()
-    snapshots = decode_example(record)[names.SNAPSHOT_TIMESTAMPS]
-    held_out = tf.data.TFRecordDataset(split_files(examples, names.EVAL_SPLIT), "GZIP").as_numpy_iterator()
-    moments = {decode_example(record)[names.TIMESTAMP][0] for record in held_out}
+    (timeline,) = read_split(examples, names.TIMELINE_SPLIT)
+    snapshots = timeline[names.SNAPSHOT_TIMESTAMPS]
+    moments = {row[names.TIMESTAMP][0] for row in read_split(examples, names.EVAL_SPLIT)}
     return (snapshots[0], snapshots[-1]), moments.pop() if len(moments) == 1 else 0
 
 
@@ -187,8 +183,7 @@ def ModelCard(
         for table, rows in ((names.BEHAVIORS, behaviors), (names.CATALOG, catalog))
     }
     data = read_verdict(data_blessing)
-    with tf.io.gfile.GFile(os.path.join(infra_blessing.uri, VERDICT)) as file:
-        serving = json.load(file)
+    serving = read_serving_verdict(infra_blessing.uri)
     verdicts = {
         "DataGate": bool(data["blessed"]),
         "Evaluator": model_blessing.get_int_custom_property("blessed") == 1,

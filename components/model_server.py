@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from components.atomic_pusher import next_version
 from schema import names
 
 _START_SECONDS = 120
 _VERSION = "1"
 STOCK = "tensorflow_model_server"
 EMBEDDED_COMMAND = [sys.executable, "-m", "pipeline.cli", "serve"]
-AUTO, EMBEDDED, REMOTE = "auto", "embedded", "remote"
+EMBEDDED, REMOTE = "embedded", "remote"
 
 
 class Running(NamedTuple):
@@ -99,7 +100,7 @@ def _on_remote(model: str, settings: Mapping[str, Any], connect: Callable[[str, 
     folder, addresses = Path(settings["folder"]), {"gRPC": settings["grpc"], "REST": settings["rest"]}
     addresses = {protocol: address for protocol, address in addresses.items() if address}
     folder.mkdir(parents=True, exist_ok=True)
-    version = max([int(time.time()), *(int(path.name) + 1 for path in folder.iterdir() if path.name.isdecimal())])
+    version = next_version(str(folder))
     staging, final = folder / f".{version}", folder / str(version)
     try:
         shutil.copytree(model, staging)

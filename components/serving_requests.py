@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from tfx.types.standard_artifacts import Examples
 
-from components.examples import decode_example, split_files
+from components.examples import read_split
 from schema import names
 from schema.saved_model import EXPECTED_ANSWERS, EXTRA, WARM_UP
 
@@ -36,10 +37,8 @@ class Person(NamedTuple):
 
 def people_from(examples: Examples, count: int) -> list[Person]:
     """The first held-out users."""
-    files = split_files(examples, names.EVAL_SPLIT)
     people = []
-    for record in tf.data.TFRecordDataset(files, compression_type="GZIP").take(count).as_numpy_iterator():
-        row = decode_example(record)
+    for row in islice(read_split(examples, names.EVAL_SPLIT), count):
         user, history = np.array(row[names.USER_ID], object), row.get(names.HISTORY_ITEM_IDS) or [b""]
         known = {names.USER_ID: user}
         told = {**known, names.HISTORY_ITEM_IDS: np.array([history], object)}
@@ -50,9 +49,7 @@ def people_from(examples: Examples, count: int) -> list[Person]:
 
 def catalog_ids(examples: Examples) -> list[bytes]:
     """All items of the catalogue."""
-    files = split_files(examples, names.CATALOG_SPLIT)
-    records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
-    return [decode_example(record)[names.ITEM_ID][0] for record in records]
+    return [row[names.ITEM_ID][0] for row in read_split(examples, names.CATALOG_SPLIT)]
 
 
 def expected_answers(model: str) -> Iterator[tuple[str, Inputs, dict[str, np.ndarray]]]:

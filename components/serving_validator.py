@@ -20,6 +20,7 @@ from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 from components import serving_checks as checks
 from components.model_server import served
 from components.serving_requests import catalog_ids, expected_answers, people_from, write_warm_up
+from schema import names
 from schema.errors import HomefeedError
 from schema.saved_model import ServableModel, read_signature_defs
 
@@ -73,7 +74,7 @@ def _ask_server(
 ) -> None:
     medians = {}
     for protocol, address in server.addresses.items():
-        ask = connect(address, checks.names.MODEL_NAME).predict
+        ask = connect(address, names.MODEL_NAME).predict
         medians[protocol] = checks.check_answers(results, protocol, ask, people, catalog)
         checks.check_own_answers(results, protocol, ask, expected_answers(model))
         progress.info("%s: %s answers in %.1f ms (median)", server.name, protocol, 1000 * medians[protocol])
@@ -81,6 +82,12 @@ def _ask_server(
     checks.check_latency(results, medians, settings["max_latency_ms"])
     checks.check_memory(results, server.memory(), settings["max_memory_mb"] * _MB)
     results.add(checks.START, measured=server.name)
+
+
+def read_serving_verdict(uri: str) -> dict[str, Any]:
+    """What ServingValidator has written to an InfraBlessing: `blessed`; `faults` and `measured` as in `Results`."""
+    with fileio.open(os.path.join(uri, VERDICT), "r") as file:
+        return json.loads(file.read())
 
 
 @tfx.dsl.components.component

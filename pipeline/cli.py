@@ -133,20 +133,27 @@ def propose_schema(folder: str, config_file: str | None, assignments: tuple[str,
     click.echo(diff or "The curated schemas fit this data.", nl=not diff)
 
 
-def _of_a_run(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of what runs the pipeline."""
-    for option in reversed(
-        [
-            click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet)."),
-            click.option("--catalog", required=True, help="Folder of the catalogue."),
-            click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models."),
-            click.option("--users", help="Folder of the users' profiles, where there are any."),
-            click.option("--config", "config_file", help="YAML file."),
-            click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key."),
-        ]
-    ):
-        command = option(command)
-    return command
+def _with(options: list[Callable[[Callable[..., None]], Callable[..., None]]]) -> Callable[..., Callable[..., None]]:
+    """Gives a command options that it shares with others."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_of_a_run = _with(
+    [
+        click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet)."),
+        click.option("--catalog", required=True, help="Folder of the catalogue."),
+        click.option("--workspace", required=True, help="Folder that gets artifacts, metadata and pushed models."),
+        click.option("--users", help="Folder of the users' profiles, where there are any."),
+        click.option("--config", "config_file", help="YAML file."),
+        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key."),
+    ]
+)
 
 
 @homefeed.command()
@@ -252,18 +259,14 @@ def _records(workspace: str) -> tuple[Any, Path]:
     return Store(metadata_of(root.resolve())), root / "serving"
 
 
-def _of_a_release(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of what changes labels."""
-    for option in reversed(
-        [
-            click.option("--workspace", required=True, help="Whose pushed versions they are."),
-            click.option("--why", default="", help="For the log."),
-            click.option("--who", default="", help="For the log; without it, the user of this machine."),
-            click.option("--address", "addresses", multiple=True, help="grpc://HOST:PORT of a server to tell at once."),
-        ]
-    ):
-        command = option(command)
-    return command
+_of_a_release = _with(
+    [
+        click.option("--workspace", required=True, help="Whose pushed versions they are."),
+        click.option("--why", default="", help="For the log."),
+        click.option("--who", default="", help="For the log; without it, the user of this machine."),
+        click.option("--address", "addresses", multiple=True, help="grpc://HOST:PORT of a server to tell at once."),
+    ]
+)
 
 
 @homefeed.command()

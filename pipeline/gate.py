@@ -10,7 +10,7 @@ from rich.table import Table
 from components.data_gate import explain, read_verdict
 from components.evaluation_results import read_evaluation
 from components.serving_checks import CHECKS
-from components.serving_validator import VERDICT
+from components.serving_validator import read_serving_verdict
 from pipeline.lineage import Lineage, Store
 from schema import names
 from schema.fingerprints import fingerprint_of
@@ -128,7 +128,7 @@ def _of_serving(lineage: Lineage) -> Verdict:
     artifact = lineage.newest("InfraBlessing")
     if artifact is None:
         return Verdict(SERVING, reasons=["has not run."])
-    verdict = json.loads((Path(artifact.uri) / VERDICT).read_text(encoding="utf-8"))
+    verdict = read_serving_verdict(artifact.uri)
     findings, reasons = [], []
     if not isinstance(verdict["faults"], dict):
         return Verdict(SERVING, False, artifact.uri, reasons=["an earlier homefeed has checked it; run again."])

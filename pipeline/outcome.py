@@ -1,6 +1,5 @@
 """What a run did, read from ML Metadata: steps, metrics against thresholds, blessings, the pushed version."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,10 @@ from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.table import Table
 
-from components.data_gate import INFO, read_verdict
+from components.data_gate import INFO, read_verdict, taken_out
 from components.evaluation_results import ALL, Evaluation, read_evaluation
 from components.interactions import ACTIVITY_BANDS
-from components.serving_validator import VERDICT
+from components.serving_validator import read_serving_verdict
 from schema import names
 
 _STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
@@ -81,7 +80,7 @@ def _node_of(store: mlmd.MetadataStore, execution_id: int) -> str:
 
 
 def _read_serving_check(outcome: Outcome, blessing: Any) -> None:
-    verdict = json.loads((Path(blessing.uri) / VERDICT).read_text())
+    verdict = read_serving_verdict(blessing.uri)
     faults = [(check, fault) for check, found in verdict["faults"].items() for fault in found]
     outcome.refusals += [f"the serving check refused the model: {check}: {fault}" for check, fault in faults]
 
@@ -108,8 +107,7 @@ def print_findings(outcome: Outcome, console: Console, with_info: bool) -> None:
         console.print(table)
     parted = Table("table", "rows", "kept", "taken out by", title="Rows")
     for name, counts in outcome.rows.items():
-        taken = [f"{rule} {count:,}" for rule, count in counts.items() if rule not in ("rows", "kept")]
-        parted.add_row(name, f"{counts['rows']:,}", f"{counts['kept']:,}", ", ".join(taken))
+        parted.add_row(name, f"{counts['rows']:,}", f"{counts['kept']:,}", taken_out(counts))
     console.print(parted)
 
 

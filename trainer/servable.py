@@ -334,7 +334,7 @@ class Servable(tf.Module):
         targets = dense[names.TARGET_ITEM_IDS]
         is_out = exclude(tf.zeros([tf.shape(targets)[0], self._item_ids.shape[0]]), seen) == LOWEST
         scores, features = self._then.scores_and_features(query, is_out)
-        scores, items = exclude(scores, seen), self.item_index(targets)
+        scores, items = tf.where(is_out, LOWEST, scores), self.item_index(targets)
         event_sets = with_a_column(dense[names.TARGET_EVENT_SETS], names.PADDING)[:, : tf.shape(items)[1]]
         return {
             names.RANKS: ranks(scores, items),

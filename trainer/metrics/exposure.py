@@ -15,7 +15,7 @@ from tensorflow_model_analysis.metrics import metric_types
 
 from schema import names
 from trainer.metrics.combiners import SumsAtOnce
-from trainer.metrics.outputs import key_of, models_of, outputs_of
+from trainer.metrics.outputs import for_each_model, key_of, outputs_of
 
 State = tuple[np.ndarray, np.ndarray]  # [ks, items] lists that show an item; [ks + 1] sums of popularity shown and had
 
@@ -89,15 +89,7 @@ def _computations(
     ks: list[int], name: str, eval_config: tfma.EvalConfig | None = None
 ) -> list[metric_types.MetricComputation]:
     own = sorted(k for k in ks if k <= names.EVALUATED_PLACES)
-    return [
-        metric_types.MetricComputation(
-            keys=[key_of(name, model)],
-            preprocessors=[_Shown(model, own)],
-            combiner=Exposure(model, own),
-        )
-        for model in models_of(eval_config)
-        if model is not None
-    ]
+    return for_each_model(name, eval_config, lambda model: _Shown(model, own), lambda model: Exposure(model, own))
 
 
 metric_types.register_metric(ExposureMetrics)

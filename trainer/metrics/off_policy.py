@@ -12,7 +12,7 @@ import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
 
 from trainer.metrics.combiners import SumsAtOnce
-from trainer.metrics.outputs import key_of, models_of, outputs_of
+from trainer.metrics.outputs import for_each_model, key_of, outputs_of
 
 CLIP = 100.0
 
@@ -98,15 +98,12 @@ class OffPolicyMetrics(metric_types.Metric):
 def _computations(
     propensity: str, reward: str, logged: str, clip: float, name: str, eval_config: tfma.EvalConfig | None = None
 ) -> list[metric_types.MetricComputation]:
-    return [
-        metric_types.MetricComputation(
-            keys=[key_of(name, model)],
-            preprocessors=[_Samples(model, propensity, reward, logged)],
-            combiner=OffPolicy(model, clip),
-        )
-        for model in models_of(eval_config)
-        if model is not None
-    ]
+    return for_each_model(
+        name,
+        eval_config,
+        lambda model: _Samples(model, propensity, reward, logged),
+        lambda model: OffPolicy(model, clip),
+    )
 
 
 metric_types.register_metric(OffPolicyMetrics)

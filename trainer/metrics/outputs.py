@@ -1,8 +1,9 @@
 """What all metrics share: which models are judged, and a model's outputs for one example."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.metrics import metric_types
@@ -36,6 +37,22 @@ class OutputsPreprocessor(metric_types.Preprocessor):
     def process(self, extracts: tfma.types.Extracts) -> Iterator[Mapping[str, Any]]:
         """Yields the outputs, as NumPy arrays without a batch."""
         yield {name: np.asarray(value) for name, value in outputs_of(extracts, self._model).items()}
+
+
+def for_each_model(
+    name: str,
+    eval_config: tfma.EvalConfig | None,
+    preprocessor: Callable[[str], metric_types.Preprocessor],
+    combiner: Callable[[str], beam.CombineFn],
+) -> list[metric_types.MetricComputation]:
+    """A computation for the candidate and, where there is one, for the baseline; both are made of the model's name."""
+    return [
+        metric_types.MetricComputation(
+            keys=[key_of(name, model)], preprocessors=[preprocessor(model)], combiner=combiner(model)
+        )
+        for model in models_of(eval_config)
+        if model is not None
+    ]
 
 
 def key_of(metric: str, model: str, is_diff: bool = False) -> metric_types.MetricKey:

@@ -15,7 +15,7 @@ from tensorflow_model_analysis.metrics import metric_types
 
 from schema import names
 from trainer.metrics.combiners import SumsAtOnce
-from trainer.metrics.outputs import OutputsPreprocessor, key_of, models_of
+from trainer.metrics.outputs import OutputsPreprocessor, for_each_model, key_of
 
 _LEAST = 1e-7
 # Event -> (bits of the half-precision probability, ascending and distinct; [n, 2] numbers of places where the event did
@@ -91,15 +91,7 @@ class ProbabilityMetrics(metric_types.Metric):
 
 
 def _computations(name: str, eval_config: tfma.EvalConfig | None = None) -> list[metric_types.MetricComputation]:
-    return [
-        metric_types.MetricComputation(
-            keys=[key_of(name, model)],
-            preprocessors=[OutputsPreprocessor(model)],
-            combiner=Probabilities(model),
-        )
-        for model in models_of(eval_config)
-        if model is not None
-    ]
+    return for_each_model(name, eval_config, OutputsPreprocessor, Probabilities)
 
 
 metric_types.register_metric(ProbabilityMetrics)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schema import names
+from tests.trainer.metrics.bundles import extracted
 from trainer.metrics.exposure import ExposureMetrics, gini
 
 
@@ -25,16 +26,8 @@ LISTS = [extracts([0, 1], [0.4, 0.2], 0.1), extracts([0, 2], [0.4, 0.1], 0.2), e
 
 def computed(bundles):
     (computation,) = ExposureMetrics(ks=[2, 1, 99]).computations(eval_config=None, model_names=[""])
-    combiner, (preprocessor,), accumulators = computation.combiner, computation.preprocessors, []
-    for bundle in bundles:
-        accumulator = combiner.create_accumulator()
-        for example in bundle:
-            for element in preprocessor.process(example):
-                accumulator = combiner.add_input(accumulator, element)
-        accumulators.append(accumulator)
-    return {
-        key.name: value for key, value in combiner.extract_output(combiner.merge_accumulators(accumulators)).items()
-    }
+    found = extracted(computation.combiner, bundles, computation.preprocessors[0].process)
+    return {key.name: value for key, value in found.items()}
 
 
 def test_values_worked_out_by_hand_whatever_the_bundles():

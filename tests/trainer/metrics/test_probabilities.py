@@ -6,22 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
+from tests.trainer.metrics.bundles import extracted
 from trainer.metrics.probabilities import Probabilities, auc, cells_of, merge_cells
 
 PLACES = st.lists(st.tuples(st.integers(1, 63).map(lambda n: n / 64), st.booleans()), min_size=1, max_size=60)
 
 
 def computed(bundles):
-    combiner, accumulators = Probabilities(""), []
-    for bundle in bundles:
-        accumulator = combiner.create_accumulator()
-        for promised, happened in bundle:
-            element = {"buy_probability": np.array(promised), "buy_happened": np.array(happened)}
-            accumulator = combiner.add_input(accumulator, element)
-        accumulators.append(accumulator)
-    return {
-        key.name: value for key, value in combiner.extract_output(combiner.merge_accumulators(accumulators)).items()
-    }
+    def outputs(example):
+        promised, happened = example
+        yield {"buy_probability": np.array(promised), "buy_happened": np.array(happened)}
+
+    return {key.name: value for key, value in extracted(Probabilities(""), bundles, outputs).items()}
 
 
 def test_values_worked_out_by_hand():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score, ndcg_score, precision_score, recall_score
 
 from schema import names
+from tests.trainer.metrics.bundles import extracted
 from trainer.metrics import UserMetrics
 from trainer.metrics.outputs import key_of
 from trainer.metrics.users import Intervals, UserMeans, draws_of, rank_values, relative_change, shown_values
@@ -76,15 +77,7 @@ def computed(bundles, with_baseline=False, **settings):
     (computation,) = UserMetrics(**{"ks": [2], "min_users": 1, **settings}).computations(
         eval_config=config(with_baseline), model_names=[""]
     )
-    combiner, (preprocessor,) = computation.combiner, computation.preprocessors
-    accumulators = []
-    for bundle in bundles:
-        accumulator = combiner.create_accumulator()
-        for example in bundle:
-            for element in preprocessor.process(example):
-                accumulator = combiner.add_input(accumulator, element)
-        accumulators.append(accumulator)
-    return combiner.extract_output(combiner.merge_accumulators(accumulators))
+    return extracted(computation.combiner, bundles, computation.preprocessors[0].process)
 
 
 USERS = [extracts(b"a", outputs([1, 2], 2)), extracts(b"b", outputs([3], 1)), extracts(b"c", outputs([1], 1))]
