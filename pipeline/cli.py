@@ -17,6 +17,7 @@ from rich.table import Table
 import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from serving.flags import Flags
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -201,29 +202,29 @@ def _run(
     click.echo(f"Model card: {outcome.card}/model_card.md")
     if outcome.pushed is None:
         raise GateRefused(" ".join(outcome.refusals) or "a gate refused the model.")
-    click.echo(f"Pushed {outcome.pushed}. Serve it: homefeed serve --model_base_path={outcome.pushed.parent}")
+    serve_it = f"homefeed serve --rest_api_port=8501 --model_name={names.MODEL_NAME}"
+    click.echo(f"Pushed {outcome.pushed}. Serve it: {serve_it} --model_base_path={outcome.pushed.parent}")
+
+
+def _server_flag(name: str, default: Any, words: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One of `Flags`; a switch may be given bare, or as --switch=false."""
+    bare: dict[str, Any] = {"is_flag": False, "flag_value": "true"} if isinstance(default, bool) else {}
+    return click.option(f"--{name}", type=type(default), default=default, show_default=True, help=words, **bare)
 
 
 @homefeed.command()
-@click.option("--port", default=8500, help="gRPC.")
-@click.option("--rest_api_port", default=8501, help="REST.")
-@click.option("--model_name", default=names.MODEL_NAME)
-@click.option("--model_base_path", default="", help="Folder of versions; the newest is served.")
-@click.option("--model_config_file", default="", help="Which versions are served, under which labels.")
-@click.option("--model_config_file_poll_wait_seconds", "poll_seconds", default=1.0, help="How often it is looked at.")
-@click.option("--allow_version_labels_for_unavailable_models", type=bool, default=False)
+@_with([_server_flag(*flag) for flag in Flags.described()])
 def serve(**flags: Any) -> None:
-    """Serves a model; the flags are tensorflow_model_server's. Either a folder of versions, of which the newest is
+    """Serves models; the flags are tensorflow_model_server's. Either a folder of versions, of which the newest is
     served, or the file that `homefeed release` writes.
 
-    Example: homefeed serve --port=8500 --rest_api_port=8501 --model_config_file=w/serving/models.config
+    Example: homefeed serve --rest_api_port=8501 --model_config_file=w/serving/models.config
     """
-    from serving.server import Flags
-    from serving.server import serve as serve_model
+    from serving.server import serve as serve_models
 
     if bool(flags["model_base_path"]) == bool(flags["model_config_file"]):
         raise InputError("give either --model_base_path or --model_config_file.")
-    serve_model(Flags(**flags))
+    serve_models(Flags(**flags))
 
 
 @homefeed.command()

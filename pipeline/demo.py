@@ -35,10 +35,10 @@ def main() -> int:
     console.rule("Yours")
     console.print(
         "Keep it running:\n"
-        f"  .venv/bin/homefeed serve --port=8500 --rest_api_port=8501 --model_base_path={base}\n"
+        f"  .venv/bin/homefeed serve --rest_api_port=8501 --model_name={names.MODEL_NAME} --model_base_path={base}\n"
         "and ask it, from another terminal:\n"
         f"  .venv/bin/homefeed query recommend U000007 --catalog {catalog}\n"
-        '  curl -d \'{"instances": [{"user_id": "U000007", "k": 3}]}\' '
+        '  curl -d \'{"instances": [{"user_id": "U000007", "history_item_ids": []}]}\' '
         f"http://localhost:8501/v1/models/{names.MODEL_NAME}:predict",
         highlight=False,
         soft_wrap=True,

@@ -1,123 +1,241 @@
-"""TensorFlow Serving's gRPC services over a `VersionedModel`."""
+"""TensorFlow Serving's gRPC services over the models of a server."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import numpy as np
 import tensorflow as tf
+from google.protobuf import any_pb2
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from schema.errors import InputError
-from serving.model_config import only_model, policy_of
-from serving.predict import DEFAULT_SIGNATURE, predict
-from serving.versions import LabelRefused, NotServed, UnknownLabel, VersionedModel
+from serving.errors import Code, ServingError, invalid, of_runtime
+from serving.inference import DEFAULT_SIGNATURE, Version, classify, multi_inference, predict, regress
+from serving.loading import Loaded
+from serving.models import Models
 
 MAX_MESSAGE_BYTES = 64 << 20
+SIGNATURE_DEF = "signature_def"
 
 
-def _answer(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
-    """Runs a handler; what is wrong with the request becomes TensorFlow Serving's status code."""
-    try:
-        return answer()
-    except NotServed as error:
-        context.abort(grpc.StatusCode.NOT_FOUND, str(error))
-    except (InputError, UnknownLabel) as error:
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+def metadata_of(loaded: Loaded) -> get_model_metadata_pb2.SignatureDefMap:
+    """The signatures of a version, as GetModelMetadata tells them."""
+    return get_model_metadata_pb2.SignatureDefMap(signature_def=loaded.definitions)
 
 
-def _wanted(spec: Any) -> tuple[int | None, str | None]:
+def status_of(models: Models, name: str, version: int | None) -> get_model_status_pb2.GetModelStatusResponse:
+    """States of a model's versions, newest first. Raises ServingError where there are none."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in models.statuses(name, version):
+        entry = response.model_version_status.add(version=status.version)
+        entry.state = get_model_status_pb2.ModelVersionStatus.State.Value(status.state)
+        entry.status.SetInParent()
+        if status.error:
+            entry.status.error_code, entry.status.error_message = Code.UNKNOWN.value[0], status.error
+    return response
+
+
+class _Service:
+    def __init__(self, models: Models):
+        self._models = models
+
+    def _answer(self, context: grpc.ServicerContext, answer: Callable[[], Any], model: str = "", api: str = "") -> Any:
+        """Runs a handler; what is wrong becomes TensorFlow Serving's status code. `api` of what is counted."""
+        start, refused = time.perf_counter(), None
+        try:
+            return answer()
+        except ServingError as error:
+            refused = error
+        except Exception as error:
+            refused = of_runtime(error)
+        finally:
+            if api:
+                metrics = self._models.metrics
+                metrics.requests.add(model, refused.code.name if refused else "OK")
+                if refused is None:
+                    metrics.request_latency.add(model, api, "GRPC", value=1e6 * (time.perf_counter() - start))
+        return context.abort(refused.code, str(refused))
+
+    def _version(self, spec: Any, context: grpc.ServicerContext, api: str) -> Version:
+        """What a ModelSpec asks for, which may answer until the request's deadline."""
+        left = context.time_remaining()
+        if left is not None and left <= 0:
+            raise ServingError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+        timeout_ms = 0 if left is None or left > 1e6 else max(int(1000 * left), 1)
+        return self._models.version(spec.name, *wanted(spec), timeout_ms=timeout_ms, api=api)
+
+
+def wanted(spec: Any) -> tuple[int | None, str | None]:
     """The version or the label that a request asks for, where it asks for one."""
     version = spec.version.value if spec.HasField("version") else None
     return version, spec.version_label or None
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata."""
+def _has_spec(request: Any) -> Any:
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    return request.model_spec
 
-    def __init__(self, model: VersionedModel):
-        self._model = model
+
+def _answered(response: Any, spec: Any, version: Version) -> Any:
+    """Notes in a response what has answered."""
+    response.model_spec.name = spec.name
+    response.model_spec.signature_name = spec.signature_name or DEFAULT_SIGNATURE
+    response.model_spec.version.value = version.number
+    return response
+
+
+class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata."""
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:
-        return _answer(context, lambda: self._predict(request))
+        return self._answer(context, lambda: self._predict(request, context), request.model_spec.name, "Predict")
 
-    def _predict(self, request: Any) -> predict_pb2.PredictResponse:
-        version, model = self._model.get(request.model_spec.name, *_wanted(request.model_spec))
-        inputs = {}
-        for name, tensor in request.inputs.items():
-            try:
-                inputs[name] = tf.make_ndarray(tensor)
-            except (TypeError, ValueError) as error:
-                raise InputError(f"input {name}: cannot be read as a tensor ({error}).") from error
-        outputs = predict(model, request.model_spec.signature_name, inputs, request.output_filter)
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = version
-        response.model_spec.signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        for name, value in outputs.items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
+    def _predict(self, request: Any, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:
+        spec = _has_spec(request)
+        version = self._version(spec, context, "Predict")
+        inputs = {name: _tensor(name, tensor) for name, tensor in request.inputs.items()}
+        response = _answered(predict_pb2.PredictResponse(), spec, version)
+        for name, value in predict(version, spec.signature_name, inputs, request.output_filter).items():
+            response.outputs[name].CopyFrom(_message(value))
         return response
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> classification_pb2.ClassificationResponse:
+        def answer() -> classification_pb2.ClassificationResponse:
+            spec = _has_spec(request)
+            version = self._version(spec, context, "Classify")
+            response = _answered(classification_pb2.ClassificationResponse(), spec, version)
+            response.result.CopyFrom(classify(version, spec.signature_name, request.input))
+            self._models.count_examples(spec.name, len(response.result.classifications))
+            return response
+
+        return self._answer(context, answer, request.model_spec.name, "Classify")
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> regression_pb2.RegressionResponse:
+        def answer() -> regression_pb2.RegressionResponse:
+            spec = _has_spec(request)
+            version = self._version(spec, context, "Regress")
+            response = _answered(regression_pb2.RegressionResponse(), spec, version)
+            response.result.CopyFrom(regress(version, spec.signature_name, request.input))
+            self._models.count_examples(spec.name, len(response.result.regressions))
+            return response
+
+        return self._answer(context, answer, request.model_spec.name, "Regress")
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> inference_pb2.MultiInferenceResponse:
+        name = request.tasks[0].model_spec.name if request.tasks else ""
+
+        def answer() -> inference_pb2.MultiInferenceResponse:
+            if not request.tasks:
+                raise invalid("Inference request must have at least one task.")
+            for task in request.tasks:
+                if not task.model_spec.name:
+                    raise invalid("Found ModelSpec with an empty model name.")
+                if task.model_spec.name != name:
+                    raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+            version = self._version(request.tasks[0].model_spec, context, "MultiInference")
+            results = multi_inference(version, request.tasks, request.input)
+            return inference_pb2.MultiInferenceResponse(results=results)
+
+        return self._answer(context, answer, name, "MultiInference")
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._metadata(request))
+        def answer() -> get_model_metadata_pb2.GetModelMetadataResponse:
+            spec = _has_spec(request)
+            if not request.metadata_field:
+                raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+            for field in request.metadata_field:
+                if field != SIGNATURE_DEF:
+                    raise invalid(f"Metadata field {field} is not supported")
+            loaded = self._models.get(spec.name, *wanted(spec))
+            response = get_model_metadata_pb2.GetModelMetadataResponse()
+            response.model_spec.name, response.model_spec.version.value = spec.name, loaded.number
+            packed = any_pb2.Any()
+            packed.Pack(metadata_of(loaded))
+            response.metadata[SIGNATURE_DEF].CopyFrom(packed)
+            return response
 
-    def _metadata(self, request: Any) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        if list(request.metadata_field) != ["signature_def"]:
-            raise InputError(f"Metadata field {', '.join(request.metadata_field) or '(none)'} is not supported")
-        version, model = self._model.get(request.model_spec.name, *_wanted(request.model_spec))
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.model_spec.name = request.model_spec.name
-        response.model_spec.version.value = version
-        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=model.signature_defs)
-        response.metadata["signature_def"].Pack(definitions)
-        return response
+        return self._answer(context, answer)
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+def _tensor(name: str, tensor: Any) -> np.ndarray:
+    try:
+        return tf.make_ndarray(tensor)
+    except (ValueError, TypeError) as error:
+        raise invalid(f"tensor parsing error: {name}") from error
+
+
+def _message(value: np.ndarray) -> Any:
+    """A tensor's message, its values in its own field, as TensorFlow Serving has it by default."""
+    if value.dtype == object:
+        message = tf.make_tensor_proto([], tf.string, [0])
+        message.tensor_shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+        message.string_val.extend(value.ravel().tolist())
+        return message
+    return tf.make_tensor_proto(value)
+
+
+class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
     """GetModelStatus and HandleReloadConfigRequest."""
 
-    def __init__(self, model: VersionedModel):
-        self._model = model
-
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._status(request))
+        def answer() -> get_model_status_pb2.GetModelStatusResponse:
+            spec = _has_spec(request)
+            return status_of(self._models, spec.name, wanted(spec)[0])
 
-    def _status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for status in self._model.statuses(request.model_spec.name, *_wanted(request.model_spec)):
-            entry = response.model_version_status.add(version=status.version)
-            entry.state = get_model_status_pb2.ModelVersionStatus.State.Value(status.state)
-            if status.error:
-                entry.status.error_code, entry.status.error_message = grpc.StatusCode.UNKNOWN.value[0], status.error
-        return response
+        return self._answer(context, answer)
 
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return _answer(context, lambda: self._reload(request, context))
+        def answer() -> model_management_pb2.ReloadConfigResponse:
+            self._models.apply(request.config)
+            return model_management_pb2.ReloadConfigResponse()
 
-    def _reload(self, request: Any, context: grpc.ServicerContext) -> model_management_pb2.ReloadConfigResponse:
-        config = only_model(request.config)
-        if config.name != self._model.name:
-            raise InputError(f"model {config.name}: this server serves {self._model.name}.")
-        try:
-            self._model.apply(policy_of(config))
-        except LabelRefused as error:
-            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-        return model_management_pb2.ReloadConfigResponse()
+        return self._answer(context, answer)
 
 
-def start_grpc(model: VersionedModel, port: int, host: str = "0.0.0.0", threads: int = 8) -> tuple[grpc.Server, int]:
-    """Starts both services; returns the server and its port (chosen by the system where `port` is 0)."""
-    limits = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.so_reuseport", 0)]
-    server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"), options=limits)
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(model), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(model), server)
-    bound = server.add_insecure_port(f"{host}:{port}")
+def start_grpc(
+    models: Models,
+    port: int,
+    threads: int = 16,
+    credentials: grpc.ServerCredentials | None = None,
+    arguments: tuple[tuple[str, Any], ...] = (),
+    socket_path: str = "",
+) -> tuple[grpc.Server, int]:
+    """Starts both services.
+
+    Args:
+      models: what is served.
+      port: to listen on; one that is free where negative, none where 0.
+      threads: requests that are answered at a time.
+      credentials: for TLS.
+      arguments: of the channel, such as `grpc.max_receive_message_length`.
+      socket_path: of a UNIX socket to listen on as well.
+
+    Returns:
+      The server and its port.
+
+    Raises:
+      RuntimeError: the port or the socket is taken.
+    """
+    limits = {"grpc.max_receive_message_length": MAX_MESSAGE_BYTES, "grpc.so_reuseport": 0, **dict(arguments)}
+    server = grpc.server(ThreadPoolExecutor(threads, thread_name_prefix="grpc"), options=list(limits.items()))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
+    bound = 0
+    for address in [f"0.0.0.0:{max(port, 0)}"] * bool(port) + [f"unix:{socket_path}"] * bool(socket_path):
+        found = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        bound = bound or found
     server.start()
     return server, bound

@@ -1,222 +1,182 @@
-"""TensorFlow Serving's REST API over a `VersionedModel`: predict in row and columnar form, metadata, status."""
+"""TensorFlow Serving's REST API over the models of a server, and the page that Prometheus reads."""
 
-import base64
-import binascii
-import json
-from collections.abc import Awaitable, Callable
+import asyncio
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
-import numpy as np
-import tensorflow as tf
 from google.protobuf import json_format
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2
 
-from schema.errors import InputError
-from schema.saved_model import ServableModel
-from serving.predict import DEFAULT_SIGNATURE, predict
-from serving.versions import NotServed, UnknownLabel, VersionedModel
+from serving.errors import Code, ServingError, invalid, of_runtime
+from serving.grpc_service import metadata_of, status_of
+from serving.inference import DEFAULT_SIGNATURE, classify, predict, regress
+from serving.json_tensors import (
+    classification_results,
+    examples_input,
+    predict_inputs,
+    predictions,
+    regression_results,
+    signature_name,
+)
+from serving.json_text import member, parse_object, quoted
+from serving.models import Models
 
-_BYTES_SUFFIX = "_bytes"  # outputs called so are base64 in JSON, as TensorFlow Serving has it
-
-
-def rest_app(model: VersionedModel) -> Starlette:
-    """The application; every body is JSON, errors are `{"error": …}`."""
-
-    async def on_predict(request: Request) -> Any:
-        body = _json(await request.body())
-        _, servable = model.get(**request.path_params)
-        return await run_in_threadpool(predict_json, servable, body)
-
-    async def on_status(request: Request) -> Any:
-        statuses = model.statuses(**request.path_params)
-        return {
-            "model_version_status": [
-                {
-                    "version": str(s.version),
-                    "state": s.state,
-                    "status": {"error_code": "UNKNOWN" if s.error else "OK", "error_message": s.error},
-                }
-                for s in statuses
-            ]
-        }
-
-    async def on_metadata(request: Request) -> Any:
-        version, servable = model.get(**request.path_params)
-        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
-        fields = json_format.MessageToDict(
-            definitions, preserving_proto_field_name=True, including_default_value_fields=True
-        )
-        return {
-            "model_spec": {"name": model.name, "signature_name": "", "version": str(version)},
-            "metadata": {"signature_def": fields},
-        }
-
-    routes = []
-    for which in ("", "/versions/{version:int}", "/labels/{label}"):
-        prefix = "/v1/models/{name}" + which
-        routes += [
-            Route(f"{prefix}:predict", _endpoint(on_predict), methods=["POST"]),
-            Route(f"{prefix}/metadata", _endpoint(on_metadata), methods=["GET"]),
-            Route(prefix, _endpoint(on_status), methods=["GET"]),
-        ]
-    return Starlette(routes=routes)
+# http_rest_api_util.cc's.
+_VERSION = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_ASK = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.IGNORECASE)
+_TELL = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<what>metadata))?", re.IGNORECASE)
+_JSON, _TEXT = "application/json", "text/plain"
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
 
 
-def _endpoint(handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            return _respond(200, await handler(request))
-        except NotServed as error:
-            return _respond(404, {"error": str(error)})
-        except (InputError, UnknownLabel) as error:
-            return _respond(400, {"error": str(error)})
+@dataclass(frozen=True)
+class RestOptions:
+    """How the REST API is served.
 
-    return endpoint
-
-
-def _respond(status: int, body: Any) -> Response:
-    return Response(json.dumps(body, indent=1), status_code=status, media_type="application/json")
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"JSON Parse error: {error}") from error
-    if not isinstance(parsed, dict):
-        raise InputError("JSON Value: is not object")
-    return parsed
-
-
-def predict_json(model: ServableModel, body: dict[str, Any]) -> dict[str, Any]:
-    """Answers a predict request's JSON.
-
-    Raises:
-      InputError: the request is neither of row nor of columnar form, or its values do not fit the signature.
+    Attributes:
+      threads: requests that are answered at a time.
+      timeout_ms: after which a request is given up.
+      cors: whether pages of other origins may ask.
+      metrics_path: of the page for Prometheus; there is none where empty.
+      most_bytes: of a request's body.
     """
-    signature = body.get("signature_name", DEFAULT_SIGNATURE)
-    if not isinstance(signature, str):
-        raise InputError("signature_name: is not a string")
-    definition = model.signature_defs.get(signature)
-    if definition is None:
-        raise InputError(f'Serving signature name: "{signature}" not found in signature def')
-    if ("instances" in body) == ("inputs" in body):
-        raise InputError('JSON Value: needs one of "instances" (row form) and "inputs" (columnar form)')
-    if "inputs" in body:
-        outputs = predict(model, signature, _columns(body["inputs"], definition))
-        values = {name: _to_json(name, array) for name, array in outputs.items()}
-        return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
-    outputs = predict(model, signature, _rows(body["instances"], definition))
-    columns = {name: _to_json(name, array) for name, array in outputs.items()}
-    sizes = {len(column) if isinstance(column, list) else 0 for column in columns.values()}
-    if len(sizes) != 1:
-        raise InputError("outputs have different numbers of rows; ask in columnar form")
-    if len(columns) == 1:
-        return {"predictions": next(iter(columns.values()))}
-    return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
+
+    threads: int = 16
+    timeout_ms: int = 30_000
+    cors: bool = False
+    metrics_path: str = ""
+    most_bytes: int = 64 << 20
 
 
-def _columns(inputs: Any, definition: meta_graph_pb2.SignatureDef) -> dict[str, np.ndarray]:
-    if not isinstance(inputs, dict) or _is_b64(inputs):
-        if len(definition.inputs) != 1:
-            raise InputError('"inputs" has to be an object that names the inputs')
-        inputs = {next(iter(definition.inputs)): inputs}
-    return {name: _to_array(name, value, definition) for name, value in inputs.items()}
+def rest_app(models: Models, options: RestOptions) -> Starlette:
+    """The application; every body is JSON, errors are `{"error": …}`."""
+    pool = ThreadPoolExecutor(options.threads, thread_name_prefix="rest")
+
+    async def endpoint(request: Request) -> Response:
+        path = request.scope["raw_path"].decode("latin-1") if "raw_path" in request.scope else request.url.path
+        path = path.split("?")[0]
+        if options.metrics_path and path == options.metrics_path:
+            return Response(models.metrics.page(), media_type=_TEXT)
+        if not path.lower().startswith("/v1/"):
+            return Response("Not Found", status_code=404, media_type=_TEXT)
+        try:
+            body = await _read(request, options.most_bytes)
+        except ServingError as error:
+            return _refusal(error, options)
+        if request.method == "OPTIONS":
+            return _preflight(request, options)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, _respond, models, request.method, path, body, options)
+
+    methods = ["GET", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "HEAD"]
+    return Starlette(routes=[Route("/{path:path}", endpoint, methods=methods)])
 
 
-def _rows(instances: Any, definition: meta_graph_pb2.SignatureDef) -> dict[str, np.ndarray]:
-    if not isinstance(instances, list) or not instances:
-        raise InputError('"instances" has to be a list that is not empty')
-    if not all(isinstance(row, dict) and not _is_b64(row) for row in instances):
-        if len(definition.inputs) != 1 and len(definition.inputs) - len(definition.defaults) != 1:
-            raise InputError('"instances" has to be a list of objects that name the inputs')
-        required = [name for name in definition.inputs if name not in definition.defaults]
-        name = required[0] if required else next(iter(definition.inputs))
-        return {name: _to_array(name, instances, definition)}
-    keys = instances[0].keys()
-    if any(row.keys() != keys for row in instances):
-        raise InputError("instances have different inputs; all rows need the same")
-    return {name: _to_array(name, [row[name] for row in instances], definition) for name in keys}
+async def _read(request: Request, most: int) -> bytes:
+    """The body. Raises ServingError where it is too large, before all of it is there."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise ServingError(Code.RESOURCE_EXHAUSTED, f"the request has more than {most} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
-def _is_b64(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {"b64"}
+def _preflight(request: Request, options: RestOptions) -> Response:
+    if re.match("https?://", request.headers.get("origin", "")):
+        return Response("", headers=_CORS if options.cors else {}, media_type=_JSON)
+    error = ServingError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+    return _refusal(error, options)
 
 
-def _to_array(name: str, value: Any, definition: meta_graph_pb2.SignatureDef) -> np.ndarray:
-    if name not in definition.inputs:
-        raise InputError(f"JSON object: does not have named input: {name}")
-    dtype = tf.dtypes.as_dtype(definition.inputs[name].dtype)
-    shape = _shape(name, value)
-    flat: list[Any] = []
-    _flatten(name, value, len(shape), dtype, flat)
-    array = np.array(flat, object if dtype == tf.string else dtype.as_numpy_dtype)
-    if array.size != np.prod(shape, dtype=int):
-        raise InputError(f"input {name}: lists of one level have different lengths.")
-    return array.reshape(shape)
+def _refusal(error: ServingError, options: RestOptions) -> Response:
+    text = member("error", quoted(str(error)))
+    return Response(text, error.http_status, _CORS if options.cors else {}, media_type=_JSON)
 
 
-def _shape(name: str, value: Any) -> list[int]:
-    shape = []
-    while isinstance(value, list):
-        shape.append(len(value))
-        if len(shape) > 8:
-            raise InputError(f"input {name}: is nested too deeply.")
-        if not value:
-            break
-        value = value[0]
-    return shape
+def _respond(models: Models, http_method: str, path: str, body: bytes, options: RestOptions) -> Response:
+    start, name, method = time.perf_counter(), "", ""
+    try:
+        pattern = {"POST": _ASK, "GET": _TELL}.get(http_method)
+        found = pattern.fullmatch(path) if pattern else None
+        if found is None:
+            raise invalid(f"Malformed request: {http_method} {path}")
+        asked = found.groupdict()
+        name, method = unquote(asked["name"] or ""), asked.get("method", "")
+        label = unquote(asked["label"]) if asked["label"] else None
+        version = None if asked["version"] is None else _number(asked["version"])
+        if http_method == "GET":
+            text = _tell(models, name, version, label, is_metadata=(asked["what"] or "") == "metadata")
+        else:
+            text = _ask(models, name, version, label, method, body, options.timeout_ms)
+    except ServingError as error:
+        refused = error
+    except Exception as error:
+        refused = of_runtime(error)
+    else:
+        models.metrics.requests.add(name, "OK")
+        models.metrics.request_latency.add(name, method, "REST", value=1e6 * (time.perf_counter() - start))
+        return Response(text, headers=_CORS if options.cors else {}, media_type=_JSON)
+    models.metrics.requests.add(name, refused.code.name)
+    return _refusal(refused, options)
 
 
-def _flatten(name: str, value: Any, depth: int, dtype: tf.DType, into: list[Any]) -> None:
-    if isinstance(value, list):
-        if depth == 0:
-            raise InputError(f"input {name}: lists of one level have different depths.")
-        for part in value:
-            _flatten(name, part, depth - 1, dtype, into)
-        return
-    if depth:
-        raise InputError(f"input {name}: lists of one level have different depths.")
-    into.append(_scalar(name, value, dtype))
+def _number(text: str) -> int:
+    if int(text) >= 2**63:
+        raise invalid(f"Failed to convert version: {text} to numeric.")
+    return int(text)
 
 
-def _scalar(name: str, value: Any, dtype: tf.DType) -> Any:
-    if dtype == tf.string:
-        if isinstance(value, str):
-            return value.encode()
-        if _is_b64(value):
-            try:
-                return base64.b64decode(value["b64"], validate=True)
-            except (binascii.Error, TypeError, ValueError) as error:
-                raise InputError(f"input {name}: is not base64 ({error}).") from error
-    elif dtype == tf.bool:
-        if isinstance(value, bool):
-            return value
-    elif dtype.is_integer:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not dtype.min <= value <= dtype.max:
-                raise InputError(f"input {name}: {value} does not fit {dtype.name}.")
-            return value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise InputError(
-        f"JSON Value: {json.dumps(value)[:80]} Type: {type(value).__name__} is not of expected type: {dtype.name}"
-    )
+def _tell(models: Models, name: str, version: int | None, label: str | None, is_metadata: bool) -> str:
+    if not name:
+        raise invalid("Missing model name in request.")
+    if not is_metadata:
+        return _json(status_of(models, name, version))
+    loaded = models.get(name, version, label)
+    spec = f'{{"name": {quoted(name)}, "signature_name": "", "version": "{loaded.number}"}}'
+    return f'{{\n"model_spec":{spec},\n"metadata": {{"signature_def": {_json(metadata_of(loaded))}}}\n}}\n'
 
 
-def _to_json(name: str, array: np.ndarray) -> Any:
-    if array.dtype != object:
-        return array.tolist()
-    if name.endswith(_BYTES_SUFFIX):
-        return _map(array.tolist(), lambda value: {"b64": base64.b64encode(value).decode()})
-    return _map(array.tolist(), lambda value: value.decode("utf-8", "replace"))
+def _json(message: Any) -> str:
+    return json_format.MessageToJson(message, preserving_proto_field_name=True, including_default_value_fields=True)
 
 
-def _map(value: Any, function: Callable[[bytes], Any]) -> Any:
-    return [_map(part, function) for part in value] if isinstance(value, list) else function(value)
+def _ask(
+    models: Models,
+    name: str,
+    number: int | None,
+    label: str | None,
+    method: str,
+    body: bytes,
+    timeout_ms: int,
+) -> str:
+    api = method.capitalize()
+    if method == "predict":
+        request = parse_object(body)
+        signature = signature_name(request)
+        version = models.version(name, number, label, timeout_ms=timeout_ms, api=api)
+        told = signature or DEFAULT_SIGNATURE
+        if told not in version.definitions:
+            raise invalid(f'Serving signature name: "{told}" not found in signature def')
+        inputs, in_rows = predict_inputs(request, version.definitions[told].inputs)
+        return predictions(predict(version, signature, inputs), in_rows)
+    request = parse_object(body)
+    signature, given = signature_name(request), examples_input(request)
+    version = models.version(name, number, label, timeout_ms=timeout_ms, api=api)
+    if method == "classify":
+        return classification_results(classify(version, signature, given))
+    if method == "regress":
+        return regression_results(regress(version, signature, given))
+    raise invalid(f"Malformed request: POST {method}")

@@ -1,126 +1,212 @@
-"""The embedded model server: TensorFlow Serving's protocols and flag names over the same versioned folder."""
+"""The embedded model server: TensorFlow Serving's protocols and flags over the same versioned folders."""
 
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import grpc
 import uvicorn
 
-from schema import names
 from schema.errors import HomefeedError, InputError
+from serving.batching import BatchPool, Options, read_options
+from serving.errors import ServingError
+from serving.flags import Flags
 from serving.grpc_service import start_grpc
-from serving.model_config import only_model, policy_of, read_config
-from serving.rest_service import rest_app
-from serving.versions import LabelRefused, VersionedModel
+from serving.health import add_health
+from serving.loading import Loader
+from serving.logs import log_to_stderr
+from serving.messages import ModelServerConfig, MonitoringConfig, SessionConfig, SSLConfig, read_message
+from serving.metrics import PAGE, Metrics
+from serving.model_config import model_config, read_config
+from serving.models import Models
+from serving.rest_service import RestOptions, rest_app
+from serving.versions import Policy
 
 log = logging.getLogger("homefeed.serving")
 _DRAIN_SECONDS = 10
-
-
-@dataclass(frozen=True)
-class Flags:
-    """TensorFlow Serving's flags of these names; `model_config_file` stands in for the name and the folder.
-
-    Attributes:
-      poll_seconds: how often the folder, or the configuration file, is looked at.
-    """
-
-    model_name: str = names.MODEL_NAME
-    model_base_path: str = ""
-    port: int = 0
-    rest_api_port: int = 0
-    model_config_file: str = ""
-    allow_version_labels_for_unavailable_models: bool = False
-    poll_seconds: float = 1.0
 
 
 def serve(flags: Flags) -> None:
     """Serves until SIGTERM or SIGINT, then lets running requests finish.
 
     Raises:
-      InputError: the folder or the configuration cannot be used, no version loads, or a port is taken.
+      InputError: the folder or a configuration cannot be used, no version loads, or a port is taken.
     """
+    log_to_stderr()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     with running_server(flags) as (grpc_port, rest_port):
         what = flags.model_config_file or f"{flags.model_name} from {flags.model_base_path}"
-        print(f"Serving {what}: gRPC on {grpc_port}, REST on {rest_port}.", flush=True)
+        ports = [f"{name} on {port}" for name, port in (("gRPC", grpc_port), ("REST", rest_port)) if port]
+        print(f"Serving {what}: {', '.join(ports)}.", flush=True)
         stopped.wait()
 
 
 @contextmanager
 def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
-    """A server in this process; gives its gRPC and REST ports, chosen by the system where they are 0."""
-    model, look = _first_look(flags)
+    """A server in this process; gives its gRPC and REST ports, 0 where it does not listen.
+
+    Raises:
+      InputError: as `serve`.
+    """
+    if flags.port == 0 and not flags.grpc_socket_path:
+        raise InputError("--port: at least one of --port and --grpc_socket_path is needed.")
+    if flags.rest_api_port > 0 and flags.rest_api_port == flags.port:
+        raise InputError(f"--rest_api_port: {flags.port} is the gRPC port already.")
+    metrics = Metrics()
+    pool = _batch_pool(flags, metrics)
+    models = Models(_loader(flags, metrics, pool), flags.allow_version_labels_for_unavailable_models)
+    look = _first_look(flags, models)
+    listener = _listen(flags.rest_api_port) if flags.rest_api_port else None
     try:
-        model.get(model.name)
-    except Exception as error:
-        raise InputError(
-            f"{flags.model_config_file or flags.model_base_path}: holds no version that can be served; push one with "
-            "`homefeed run`."
-        ) from error
-    listener = _listen(flags.rest_api_port)
-    try:
-        grpc_server, grpc_port = start_grpc(model, flags.port)
+        grpc_server, grpc_port = start_grpc(
+            models,
+            flags.port,
+            flags.grpc_max_threads,
+            _credentials(flags.ssl_config_file),
+            _channel_arguments(flags.grpc_channel_arguments),
+            flags.grpc_socket_path,
+        )
     except RuntimeError as error:
-        listener.close()
+        if listener:
+            listener.close()
         raise InputError(f"port {flags.port}: cannot be listened on ({error}); choose another with --port.") from error
+    is_draining = threading.Event()
+    if flags.enable_grpc_healthcheck_service:
+        add_health(grpc_server, lambda: not is_draining.is_set())
+    rest = _start_rest(listener, models, _rest_options(flags)) if listener else None
+    models.watch(flags.file_system_poll_wait_seconds, models.refresh)
+    models.watch(flags.model_config_file_poll_wait_seconds, look)
+    try:
+        yield max(grpc_port, 0), listener.getsockname()[1] if listener else 0
+    finally:
+        log.info("draining")
+        is_draining.set()
+        models.stop()
+        if rest:
+            rest[0].should_exit = True
+        grpc_server.stop(_DRAIN_SECONDS).wait()
+        if rest:
+            rest[1].join(_DRAIN_SECONDS)
+        if pool:
+            pool.stop()
+        log.info("stopped")
+
+
+def _start_rest(
+    listener: socket.socket, models: Models, options: RestOptions
+) -> tuple[uvicorn.Server, threading.Thread]:
     # Logging stays the caller's: uvicorn's own configuration would close every handler there is.
     config = uvicorn.Config(
-        rest_app(model), log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
+        rest_app(models, options), log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
     )
     rest = uvicorn.Server(config)
     rest.install_signal_handlers = lambda: None  # ours decide when to stop
     thread = threading.Thread(target=rest.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
     thread.start()
-    model.watch(flags.poll_seconds, look)
-    try:
-        yield grpc_port, listener.getsockname()[1]
-    finally:
-        model.stop()
-        rest.should_exit = True
-        grpc_server.stop(_DRAIN_SECONDS).wait()
-        thread.join(_DRAIN_SECONDS)
+    return rest, thread
 
 
-def _first_look(flags: Flags) -> tuple[VersionedModel, Callable[[], None]]:
-    """The model with what is served of it now, and how to look for more."""
-    early = flags.allow_version_labels_for_unavailable_models
-    if not flags.model_config_file:
+def _batch_pool(flags: Flags, metrics: Metrics) -> BatchPool | None:
+    if not flags.enable_batching:
+        if flags.batching_parameters_file:
+            raise InputError("--batching_parameters_file: is set without --enable_batching.")
+        return None
+    options = read_options(flags.batching_parameters_file) if flags.batching_parameters_file else Options()
+    return BatchPool(options, metrics)
+
+
+def _loader(flags: Flags, metrics: Metrics, pool: BatchPool | None) -> Loader:
+    both = flags.tensorflow_intra_op_parallelism or flags.tensorflow_inter_op_parallelism
+    if flags.tensorflow_session_parallelism and both:
+        raise InputError(
+            "--tensorflow_session_parallelism: is set beside --tensorflow_intra_op_parallelism or "
+            "--tensorflow_inter_op_parallelism; give one or the others."
+        )
+    session = SessionConfig(
+        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or flags.tensorflow_session_parallelism,
+        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism or flags.tensorflow_session_parallelism,
+    )
+    return Loader(
+        metrics,
+        pool,
+        tuple(flags.saved_model_tags.split(",")),
+        session,
+        flags.enable_model_warmup,
+        max(flags.num_request_iterations_for_warmup, 1),
+    )
+
+
+def _rest_options(flags: Flags) -> RestOptions:
+    page = ""
+    if flags.monitoring_config_file:
+        prometheus = read_message(flags.monitoring_config_file, MonitoringConfig).prometheus_config
+        page = (prometheus.path or PAGE) if prometheus.enable else ""
+    return RestOptions(
+        flags.rest_api_num_threads, flags.rest_api_timeout_in_ms, flags.rest_api_enable_cors_support, page
+    )
+
+
+def _credentials(path: str) -> grpc.ServerCredentials | None:
+    if not path:
+        return None
+    ssl = read_message(path, SSLConfig)
+    return grpc.ssl_server_credentials(
+        [(ssl.server_key.encode(), ssl.server_cert.encode())],
+        root_certificates=ssl.custom_ca.encode() or None,
+        require_client_auth=ssl.client_verify,
+    )
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, Any], ...]:
+    arguments: list[tuple[str, Any]] = []
+    for part in filter(None, text.split(",")):
+        key, separator, value = part.partition("=")
+        if not separator:
+            raise InputError(f"--grpc_channel_arguments: {part} is not KEY=VALUE.")
+        told: Any = value
+        with suppress(ValueError):
+            told = int(value)
+        arguments.append((key, told))
+    return tuple(arguments)
+
+
+def _first_look(flags: Flags, models: Models) -> Callable[[], None]:
+    """Loads what is to be served; gives how to look at the configuration file again."""
+    where = flags.model_config_file or flags.model_base_path
+    if flags.model_config_file:
+        known = read_config(flags.model_config_file)
+    else:
         if not Path(flags.model_base_path).is_dir():
             raise InputError(
                 f"{flags.model_base_path}: is not a folder; give the folder of versions, such as W/serving/homefeed."
             )
-        model = VersionedModel(flags.model_name, flags.model_base_path, early)
-        model.refresh()
-        return model, model.refresh
-    known = read_config(flags.model_config_file)
-    config = only_model(known)
-    model = VersionedModel(config.name, config.base_path, early)
+        base = str(Path(flags.model_base_path).resolve())
+        known = ModelServerConfig(model_config_list={"config": [model_config(flags.model_name, base, Policy())]})
+    if not known.model_config_list.config:
+        raise InputError(f"{where}: names no model.")
     try:
-        model.apply(policy_of(config))
-    except LabelRefused as error:
-        raise InputError(f"{flags.model_config_file}: {error}.") from error
+        models.apply(known)
+    except ServingError as error:
+        raise InputError(f"{where}: {error}. `homefeed run` pushes versions that can be served.") from error
 
     def look() -> None:
         nonlocal known
         try:
             found = read_config(flags.model_config_file)
-            if found == known:
-                model.refresh()
-                return
-            model.apply(policy_of(only_model(found)))
-            known = found
+            if found != known:
+                models.apply(found)
+                known = found
         except HomefeedError as error:  # what is served stays as it is
-            log.error("%s: %s", flags.model_config_file, error)
+            log.error("the configuration is not followed", extra={"file": where, "error": str(error)})
 
-    return model, look
+    return look if flags.model_config_file else lambda: None
 
 
 def _listen(port: int) -> socket.socket:
@@ -128,7 +214,7 @@ def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("0.0.0.0", port))
+        listener.bind(("0.0.0.0", max(port, 0)))
     except OSError as error:
         listener.close()
         raise InputError(

@@ -1,13 +1,14 @@
 """Which versions of a model there are, which are loaded, under which labels, and the swap from one to the next."""
 
+import gc
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schema.errors import HomefeedError
-from schema.saved_model import ServableModel
+from serving.errors import Code, ServingError, invalid, not_found
+from serving.loading import Loaded, Loader
 
 log = logging.getLogger("homefeed.serving")
 
@@ -29,24 +30,14 @@ class Policy:
     """What is to be served.
 
     Attributes:
-      versions: which; None for the newest that loads.
+      versions: which; None for the newest that load.
       labels: label -> version, for requests that ask by label.
+      latest: how many of the newest; 0 for all.
     """
 
     versions: tuple[int, ...] | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
-
-
-class NotServed(HomefeedError):
-    """The request asks for a model or version that is not served."""
-
-
-class UnknownLabel(HomefeedError):
-    """The request asks for a label that no version has."""
-
-
-class LabelRefused(HomefeedError):
-    """A label was to be given to a version that is not served."""
+    latest: int = 1
 
 
 def versions_in(base: Path) -> list[int]:
@@ -66,17 +57,24 @@ class VersionedModel:
       name: what requests call the model.
       base_path: the folder of versions.
       early_labels: labels may be given to versions that are not served yet.
+      loader: how versions are loaded.
     """
 
-    def __init__(self, name: str, base_path: str, early_labels: bool = False):
-        self.name = name
+    def __init__(self, name: str, base_path: str, early_labels: bool = False, loader: Loader | None = None):
+        self.name, self.base_path = name, base_path
         self._base, self._early_labels = Path(base_path), early_labels
+        self._loader = loader or Loader()
         self._lock = threading.Lock()
         self._changing = threading.Lock()  # held by who loads: the watch, or a request to reload
         self._policy = Policy()
-        self._loaded: dict[int, ServableModel] = {}
+        self._loaded: dict[int, Loaded] = {}
         self._statuses: dict[int, VersionStatus] = {}
-        self._stopped = threading.Event()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether any version can answer."""
+        with self._lock:
+            return bool(self._loaded)
 
     def refresh(self) -> None:
         """Looks for versions that are to be served and are not yet. Errors are logged and kept in their status."""
@@ -87,36 +85,49 @@ class VersionedModel:
         """Serves by another policy from now on: loads what it names, then swaps labels and versions at once.
 
         Raises:
-          LabelRefused: in TensorFlow Serving's words; the labels are as they were.
+          ServingError: a label of a version that is not served, in TensorFlow Serving's words; the labels are as they
+            were.
         """
         with self._changing:
             for version in policy.versions or ():  # one that failed before may be mended by now
                 if self._statuses.get(version, VersionStatus(version, LOADING)).state == END:
                     del self._statuses[version]
-            self._load_wanted(Policy(policy.versions, self._policy.labels), unload=False)
+            self._load_wanted(policy, unload=False)
             for label, version in policy.labels.items():
-                if version not in self._loaded and not self._early_labels:
-                    raise LabelRefused(
-                        f"Request to assign label {label} to version {version} of model {self.name}, which is not "
-                        "currently available for inference"
+                is_early = self._early_labels and self._policy.labels.get(label, version) == version
+                if version not in self._loaded and not is_early:
+                    raise ServingError(
+                        Code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {version} of model {self.name}, which is not currently "
+                        "available for inference",
                     )
             with self._lock:
                 self._policy = policy
             self._load_wanted(policy)
 
     def _load_wanted(self, policy: Policy, unload: bool = True) -> None:
-        versions = policy.versions
-        if versions is None:
-            newest = max(self._loaded, default=-1)
-            found = next((v for v in versions_in(self._base) if v > newest and self._try(v)), None)
-            wanted = {newest if found is None else found}
+        if policy.versions is not None:
+            wanted = {v for v in policy.versions if v in self._loaded or self._try(v)}
         else:
-            wanted = {v for v in versions if v in self._loaded or self._try(v)}
-        if unload and wanted & self._loaded.keys():  # while nothing that is wanted can answer, the old ones do
-            with self._lock:
-                for version in self._loaded.keys() - wanted:
-                    del self._loaded[version]
-                    self._statuses[version] = VersionStatus(version, END)
+            there = versions_in(self._base)
+            wanted = set()
+            for version in sorted({*there, *self._loaded}, reverse=True):
+                if policy.latest and len(wanted) == policy.latest:
+                    break
+                if version in self._loaded or self._try(version):
+                    wanted.add(version)
+            if policy.latest == 0:  # all that are there; what is gone from the folder goes
+                wanted &= set(there) or wanted
+        if not (unload and wanted & self._loaded.keys()):  # while nothing that is wanted can answer, the old ones do
+            return
+        with self._lock:
+            gone = {version: self._loaded.pop(version) for version in self._loaded.keys() - wanted}
+            for version in gone:
+                self._statuses[version] = VersionStatus(version, END)
+        if gone:
+            log.info("unloaded", extra={"model": self.name, "versions": sorted(gone)})
+            gone.clear()
+            gc.collect()  # a graph refers to itself: what it holds is freed now, and not at some time
 
     def _try(self, version: int) -> bool:
         status = self._statuses.get(version)
@@ -124,60 +135,43 @@ class VersionedModel:
             return False
         self._statuses[version] = VersionStatus(version, LOADING)
         try:
-            model = ServableModel(str(self._base / str(version)))
+            model = self._loader.load(str(self._base / str(version)), version)
         except Exception as error:  # whatever is wrong with a version, the others go on
-            log.error("version %d of %s does not load: %s", version, self.name, error)
+            log.error("does not load", extra={"model": self.name, "version": version, "error": str(error)})
             self._statuses[version] = VersionStatus(version, END, str(error))
             return False
         with self._lock:
             self._loaded[version] = model
             self._statuses[version] = VersionStatus(version, AVAILABLE)
-        log.info("serving version %d of %s", version, self.name)
+        log.info("available", extra={"model": self.name, "version": version})
         return True
 
-    def watch(self, seconds: float, look: Callable[[], None] | None = None) -> threading.Thread:
-        """Looks every `seconds` in the background until `stop`: by `look`, else by `refresh`."""
-
-        def loop() -> None:
-            while not self._stopped.wait(seconds):
-                (look or self.refresh)()
-
-        thread = threading.Thread(target=loop, name="versions", daemon=True)
-        thread.start()
-        return thread
-
-    def stop(self) -> None:
-        """Ends the watch."""
-        self._stopped.set()
-
-    def get(self, name: str, version: int | None = None, label: str | None = None) -> tuple[int, ServableModel]:
+    def get(self, version: int | None = None, label: str | None = None) -> Loaded:
         """The version that answers a request: the one that is asked for, else the newest that is served.
 
         Raises:
-          NotServed, UnknownLabel: in TensorFlow Serving's words.
+          ServingError: in TensorFlow Serving's words.
         """
         with self._lock:
-            if label is not None and name == self.name:
+            if label is not None:
                 if label not in self._policy.labels:
-                    raise UnknownLabel(f"Unrecognized servable version label: {label}")
+                    raise invalid(f"Unrecognized servable version label: {label}")
                 version = self._policy.labels[label]
             served = max(self._loaded, default=None) if version is None else version
-            if name != self.name or served is None or served not in self._loaded:
-                which = f"Specific({name}, {version})" if version is not None else f"Latest({name})"
-                raise NotServed(f"Servable not found for request: {which}")
-            return served, self._loaded[served]
+            if served is None or served not in self._loaded:
+                which = f"Specific({self.name}, {version})" if version is not None else f"Latest({self.name})"
+                raise not_found(f"Servable not found for request: {which}")
+            return self._loaded[served]
 
-    def statuses(self, name: str, version: int | None = None, label: str | None = None) -> list[VersionStatus]:
+    def statuses(self, version: int | None = None) -> list[VersionStatus]:
         """Statuses of all versions that were met, newest first, or of one.
 
         Raises:
-          NotServed: the model or the version is not known. UnknownLabel: no version has the label.
+          ServingError: the version is not known, or there is none.
         """
-        if label is not None and name == self.name:
-            version, _ = self.get(name, label=label)
         with self._lock:
             found = [s for v, s in sorted(self._statuses.items(), reverse=True) if version in (None, v)]
-        if name != self.name or not found:
-            wanted = f"name: {name}" + (f" version: {version}" if version is not None else "")
-            raise NotServed(f"Could not find any versions of model with {wanted}")
+        if not found:
+            which = f"version {version} of model" if version is not None else "any versions of model"
+            raise not_found(f"Could not find {which} {self.name}")
         return found

@@ -17,11 +17,19 @@ from trainer.servable import Servable
 _ASKED = 8  # users, and items, whose answers are written along
 
 
-def signatures(servable: Servable) -> dict[str, Any]:
-    """Signature name -> tf.function; an input is called as the method's parameter is."""
+def signatures(servable: Servable, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Signature name -> tf.function; an input is called as the method's parameter is. `defaults`: see `export`."""
     recommend = _signature(servable.recommend)
+
+    def feed(user_id: tf.Tensor, history_item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`recommend` in short: over REST, TensorFlow Serving wants every input of a signature."""
+        asked = {names.USER_ID: user_id, names.HISTORY_ITEM_IDS: history_item_ids}
+        others = [spec.name for spec in recommend.input_signature if spec.name not in asked]
+        given = {name: tf.constant(defaults.get(name, INPUTS[name][2]), INPUTS[name][0]) for name in others}
+        return recommend(**asked, **given)
+
     return {
-        names.SERVING_DEFAULT: recommend,
+        names.SERVING_DEFAULT: _signature(feed),
         names.RECOMMEND: recommend,
         names.SIMILAR_ITEMS: _signature(servable.similar_items),
         names.SEARCH: _signature(servable.search),
@@ -100,7 +108,7 @@ def export(
 ) -> None:
     """Writes the SavedModel to `folder`, with the answers to some of `users` and `items`; `defaults` of inputs replace
     those of `INPUTS`."""
-    functions = signatures(servable)
+    functions = signatures(servable, defaults)
     tf.saved_model.save(servable, folder, signatures=functions)
     _declare_defaults(folder, defaults)
     extra = os.path.join(folder, EXTRA)

@@ -147,7 +147,8 @@ def test_a_server_that_runs_already_is_given_the_model_and_rid_of_it(judged, sho
 
     folder = tmp_path / "candidates"
     shutil.copytree(shop.version, folder / "1")
-    with running_server(Flags(model_base_path=str(folder), poll_seconds=0.2)) as (grpc_port, rest_port):
+    flags = Flags(-1, rest_api_port=-1, model_name=names.MODEL_NAME, model_base_path=str(folder))
+    with running_server(flags) as (grpc_port, rest_port):
         remote = {"server": "remote", "grpc": f"grpc://localhost:{grpc_port}", "folder": str(folder)}
         results = judged(shop.version, tmp_path, **remote, rest=f"http://localhost:{rest_port}")
     assert refused_by(results) == set() and checks.MEMORY not in results.faults

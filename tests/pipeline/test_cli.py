@@ -117,7 +117,8 @@ def test_recommend_names_what_it_cannot_read_and_writes_nothing(cli, shop, tmp_p
 def test_query_prints_a_table_with_titles_and_reasons(cli, shop):
     from serving.server import Flags, running_server
 
-    with running_server(Flags(model_base_path=str(shop.base))) as (grpc_port, rest_port):
+    flags = Flags(-1, rest_api_port=-1, model_name=names.MODEL_NAME, model_base_path=str(shop.base))
+    with running_server(flags) as (grpc_port, rest_port):
         address = f"http://localhost:{rest_port}"
         code, out, _ = cli("query", "recommend", "U000003", "--k", 3, "--address", address, "--catalog", shop.catalog)
         assert code == 0 and "because of" in out
