@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -48,6 +48,10 @@ bench-gpu: $(STAMP)
 # The Evaluator beside TFRS's own metric.
 bench-evaluation: $(STAMP)
 	@$(BIN)/python -m benchmarks.evaluation_speed
+
+# Approximate retrieval in stock ops beside BruteForce, Faiss and ScaNN.
+bench-retrieval: peers
+	@$(BIN)/python -m benchmarks.retrieval --peer-python .venv-peers/bin/python
 
 # How often the gates refuse an honest model.
 bench-gates: $(STAMP)

@@ -38,7 +38,8 @@ RUNTIME = [
     "psutil",
     "openpyxl",
 ]
-DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2", "build"]
+DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
+DEV += ["build", "matplotlib"]
 
 setup(
     name="homefeed",

@@ -96,6 +96,7 @@ def export(folder: Path, examples: int, items: int) -> None:
             names.TOP_DIVERSITY: mean_distances(tf.gather(module.items, top)),
             names.HISTORY_POPULARITY: tf.fill([tf.shape(scores)[0]], 1 / items),
             names.CATALOG_SIZE: tf.fill([tf.shape(scores)[0]], np.int64(items)),
+            names.INDEX_RECALL: tf.ones([tf.shape(scores)[0]]),
         }
 
     specs = [tf.TensorSpec([None], tf.string, name=names.EXAMPLES)]

@@ -4,6 +4,7 @@ TensorFlow and TFX are imported by the commands that need them, so that `--help`
 """
 
 import datetime as dt
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -220,6 +221,9 @@ def serve(**flags: Any) -> None:
 
     Example: homefeed serve --rest_api_port=8501 --model_config_file=w/serving/models.config
     """
+    # Before TensorFlow is there: of 2.16, oneDNN's ops write where they must not when batches of several sizes run at
+    # the same time, and end the process.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from serving.server import serve as serve_models
 
     if bool(flags["model_base_path"]) == bool(flags["model_config_file"]):

@@ -231,6 +231,14 @@ class Ranking(Section):
     event_weight: float = Field(0.1, ge=0, description="of the events' probabilities beside the order")
 
 
+class Retrieval(Section):
+    """How similar items and search find the nearest of a catalogue, see `trainer/partitioned_top_k.py`."""
+
+    exact_below: int = Field(20_000, ge=0, description="items up to which all are compared; beyond, an index is asked")
+    block: int = Field(128, ge=8, description="items of a block of the index")
+    probes: int = Field(32, ge=1, description="blocks that are looked at: more find more, and take longer")
+
+
 Slice = list[Literal[names.SLICES]]  # type: ignore[valid-type]
 
 
@@ -250,6 +258,7 @@ _THRESHOLDS = {
     "ndcg": Threshold(metric="ndcg", at_least=0.005, max_drop=0.05),
     "recall_by_slice": Threshold(metric="recall", slices=[["activity"], ["target_price"]], max_drop=0.2),
     "coverage": Threshold(metric="coverage", at_least=0.02),
+    "index": Threshold(metric=names.INDEX_RECALL, at_least=0.95),
 }
 
 
@@ -349,6 +358,7 @@ class Config(Section):
     model: Model = Model()
     tuner: Tuner = Tuner()
     ranking: Ranking = Ranking()
+    retrieval: Retrieval = Retrieval()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     batch: Batch = Batch()
@@ -468,7 +478,7 @@ def _check_threshold(config: Config, threshold: Threshold, where: str) -> None:
     exposed = [names.AT_K.format(metric=metric, k=k) for metric in names.EXPOSURE_METRICS for k in shown]
     events = [event for event, weight in config.events.items() if weight > 0]
     promised = [f"{metric}_{event}" for metric in names.PROBABILITY_METRICS for event in events]
-    known = [*evaluation.keys_of(names.USER_METRICS), *exposed, *promised]
+    known = [*evaluation.keys_of(names.USER_METRICS), *exposed, *promised, names.INDEX_RECALL]
     if evaluation.metric_key(threshold) not in known:
         raise InputError(f"{where}.metric: {threshold.metric} is not computed; metrics are {', '.join(known)}.")
     if threshold.max_drop is not None and not evaluation.has_interval(threshold):

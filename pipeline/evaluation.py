@@ -26,6 +26,7 @@ def eval_config(evaluation: Evaluation) -> tfma.EvalConfig:
         tfma.MetricConfig(class_name="UserMetrics", module=_MODULE, config=json.dumps(users)),
         tfma.MetricConfig(class_name="ExposureMetrics", module=_MODULE, config=json.dumps({"ks": evaluation.ks})),
         tfma.MetricConfig(class_name="ProbabilityMetrics", module=_MODULE),
+        tfma.MetricConfig(class_name="IndexMetrics", module=_MODULE),
         tfma.MetricConfig(class_name="ExampleCount"),
     ]
     spec = tfma.MetricsSpec(metrics=metrics)

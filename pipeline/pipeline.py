@@ -271,6 +271,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     settings = {
         "model": config.model.model_dump(),
         "ranking": config.ranking.model_dump(),
+        "retrieval": config.retrieval.model_dump(),
         "history_length": config.split.history_length,
         "encoder": {**config.encoder.model_dump(include=_OF_TRAINING), "folder": places.encoder},
         **code,

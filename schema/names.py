@@ -144,6 +144,7 @@ TOP_DIVERSITY = "top_diversity"
 HISTORY_POPULARITY = "history_popularity"
 CATALOG_SIZE = "catalog_size"
 HAPPENED = "{event}_happened"
+INDEX_RECALL = "index_recall"  # of `evaluate`, and the metric that is its mean
 EVALUATED_PLACES = 50  # of each list, that `evaluate` tells
 
 # --- Metrics, see `trainer/metrics/` for what each is: of lists `NAME_at_K`, of probabilities `NAME_EVENT` ------------

@@ -37,6 +37,7 @@ _EVALUATED = (
     names.TOP_DIVERSITY,
     names.HISTORY_POPULARITY,
     names.CATALOG_SIZE,
+    names.INDEX_RECALL,
 )
 # Signature -> (inputs that a request has to bring, outputs that it gives at least).
 SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

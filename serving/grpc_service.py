@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf import any_pb2
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -28,6 +29,15 @@ from serving.models import Models
 
 MAX_MESSAGE_BYTES = 64 << 20
 SIGNATURE_DEF = "signature_def"
+_FIELDS = {
+    tf.string: "string_val",
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int64: "int64_val",
+    tf.bool: "bool_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+}  # narrower integers share a field; what is not here travels as bytes
 
 
 def metadata_of(loaded: Loaded) -> get_model_metadata_pb2.SignatureDefMap:
@@ -178,13 +188,15 @@ def _tensor(name: str, tensor: Any) -> np.ndarray:
 
 
 def _message(value: np.ndarray) -> Any:
-    """A tensor's message, its values in its own field, as TensorFlow Serving has it by default."""
-    if value.dtype == object:
-        message = tf.make_tensor_proto([], tf.string, [0])
-        message.tensor_shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
-        message.string_val.extend(value.ravel().tolist())
-        return message
-    return tf.make_tensor_proto(value)
+    """A tensor's message, its values in its dtype's field, as TensorFlow Serving has it by default."""
+    dtype = tf.string if value.dtype == object else tf.dtypes.as_dtype(value.dtype)
+    field = _FIELDS.get(dtype, "int_val" if dtype.is_integer else "")
+    if not field:
+        return tf.make_tensor_proto(value)
+    message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
+    message.tensor_shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+    getattr(message, field).extend(value.ravel().tolist())
+    return message
 
 
 class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):

@@ -4,6 +4,7 @@ and words for what cannot be parsed."""
 import base64
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,8 @@ _INDENT = "    "
 _MOST = 256  # characters of a value that an error repeats
 _FLOAT = struct.Struct("f")
 _DECODER = json.JSONDecoder()
+# Halves of pairs; the ones that are left out stand for bytes that are no UTF-8, see `parse_object`.
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # What Python's parser says -> what RapidJSON says.
 _WORDS = {
     "Expecting value": "Invalid value.",
@@ -44,6 +47,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise invalid(f"JSON Parse error: {_words(error)} at offset: {error.pos}") from error
     except (RecursionError, ValueError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
+    if "\\u" in text and _LONE.search(json.dumps(value, ensure_ascii=False)):
+        raise invalid("JSON Parse error: The surrogate pair in string is invalid.")
     if not isinstance(value, dict):
         raise invalid(f"JSON Value: {shown(value)} Is not object")
     return value
@@ -83,7 +88,7 @@ def type_name(value: Any) -> str:
 
 def quoted(text: str) -> str:
     """A JSON string."""
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 def shown(value: Any) -> str:

@@ -21,8 +21,9 @@ from trainer.text_encoder import open_encoder
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports. `fn_args` as `read_training_data` takes them; `fn_args.custom_config` holds the
-    configuration's `model`, `ranking` and `encoder` sections, the encoder's with its `folder`, `history_length` and
-    `checkpoints`, a folder; `fn_args.hyperparameters` is KerasTuner's, whose values replace those of `model`."""
+    configuration's `model`, `ranking`, `retrieval` and `encoder` sections, the encoder's with its `folder`,
+    `history_length` and `checkpoints`, a folder; `fn_args.hyperparameters` is KerasTuner's, whose values replace those
+    of `model`."""
     settings: dict[str, Any] = fn_args.custom_config
     tuned = (fn_args.hyperparameters or {}).get("values", {})
     settings = {**settings, "model": {**settings["model"], **tuned}}
@@ -34,7 +35,9 @@ def run_fn(fn_args: FnArgs) -> None:
     encoder = open_encoder(settings["encoder"]["folder"], settings["encoder"]["max_tokens"])
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     with tempfile.TemporaryDirectory() as assets:
-        servable = Servable(fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets)
+        servable = Servable(
+            fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets, settings["retrieval"]
+        )
         defaults = {names.NEW_ITEMS_EVERY: [settings["ranking"][names.NEW_ITEMS_EVERY]]}
         users, items = data.users.user_ids.tolist(), data.catalog.item_ids.tolist()
         export(servable, fn_args.serving_model_dir, defaults, users, items)

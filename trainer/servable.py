@@ -4,6 +4,7 @@ Every input is batch-first. An optional input has a default with one row, which 
 """
 
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +17,14 @@ from trainer.evaluated_lists import list_facts
 from trainer.feed import Feed
 from trainer.preprocessing import EVENT_VOCABULARY
 from trainer.reranking import LOWEST, diversify, exclude, gumbel, keep_places, ranks
+from trainer.retrieval import Retriever
 from trainer.text_encoder import TextEncoder
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
 _SHORT_LIST = 4  # diversity chooses among this many times k
 _PERSONAL = 0.05  # the cosine that one standard deviation of personal score is worth in a search
+_RECALLED = 20  # items that an index is to find, for its recall
+_SEARCHED = 500  # items whose text is closest, among which a search looks for what suits a user
 
 
 class Servable(tf.Module):
@@ -34,6 +38,7 @@ class Servable(tf.Module):
       catalog: the items.
       users: what is known of each user now.
       asset_folder: an existing folder; the list of user ids is written there and copied into the export.
+      retrieval: the configuration's section: how the nearest items are found.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Servable(tf.Module):
         catalog: Catalog,
         users: States,
         asset_folder: str,
+        retrieval: dict[str, Any],
     ):
         super().__init__(name=names.MODEL_NAME)
         self._then, self._now, self._encoder = then, now, encoder
@@ -69,6 +75,11 @@ class Servable(tf.Module):
         self._tower_vectors = now.channels.item_vectors
         self._item_ids = tf.Variable(catalog.item_ids.tolist(), dtype=tf.string, trainable=False)
         self._texts = now.channels.texts
+        self._alike, self._by_text = Retriever(self._tower_vectors, retrieval), Retriever(self._texts, retrieval)
+        # Of all items' personal scores, mean and variance follow from those of the vectors.
+        vectors = now.channels.vectors.numpy()
+        self._mean_vector = tf.Variable(vectors.mean(axis=0), trainable=False)
+        self._covariance = tf.Variable(np.cov(vectors, rowvar=False, bias=True).astype(np.float32), trainable=False)
         # The last row of the users' tables is nobody's: unknown users are looked up there.
         nobody = len(users)
         one_more = ((0, 1), (0, 0))
@@ -149,18 +160,18 @@ class Servable(tf.Module):
 
     # --- from scores to answers --------------------------------------------------------------------------------------
 
-    def _top(self, scores: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The k best of each row as item ids and scores."""
-        top = tf.math.top_k(scores, tf.minimum(tf.reduce_max(k), tf.shape(scores)[1]))
+    def _top(self, scores: tf.Tensor, items: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The k best of each row's items ([batch, n], as `scores`) as item ids and scores."""
+        most = tf.minimum(tf.reduce_max(k), self._item_ids.shape[0])
+        top = tf.math.top_k(scores, tf.minimum(most, tf.shape(scores)[1]))
         filled = (top.values > LOWEST) & (tf.range(tf.shape(top.indices)[1]) < k[:, tf.newaxis])
-        return self._answer(scores, top.indices, filled)
+        return self._answer(top.values, tf.maximum(tf.gather(items, top.indices, batch_dims=1), 0), filled)
 
     def _answer(self, scores: tf.Tensor, chosen: tf.Tensor, filled: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Item ids and scores of chosen indices ([batch, k]); places that are not filled are empty."""
-        theirs = tf.gather(scores, chosen, batch_dims=1)
+        """Item ids and scores of chosen items ([batch, k], as `scores`); places that are not filled are empty."""
         return {
             names.ITEM_IDS: tf.where(filled, tf.gather(self._item_ids, chosen), names.PADDING),
-            names.SCORES: tf.where(filled, theirs, 0.0),
+            names.SCORES: tf.where(filled, scores, 0.0),
         }
 
     def _reasons(self, query: Query, chosen: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
@@ -240,32 +251,33 @@ class Servable(tf.Module):
         reasons = self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1))
         reasons = tf.where(places.is_new, "new", reasons)
         return {
-            **self._answer(scores, chosen, filled),
+            **self._answer(tf.gather(scores, chosen, batch_dims=1), chosen, filled),
             names.REASONS: tf.where(filled, reasons, names.PADDING),
             names.PROPENSITIES: tf.where(filled, places.propensities, 0.0),
         }
 
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their candidate embeddings; none for an item that is not in the catalogue."""
-        index = self.item_index(item_id)
-        scores = tf.matmul(tf.gather(self._tower_vectors, tf.maximum(index, 0)), self._tower_vectors, transpose_b=True)
-        scores = exclude(scores, tf.RaggedTensor.from_tensor(index[:, tf.newaxis]))
-        scores = tf.where(index[:, tf.newaxis] >= 0, scores, LOWEST)
-        return self._top(scores, _rows(k, tf.shape(item_id)[0]))
+        index = tf.cast(self.item_index(item_id), tf.int32)
+        mine = tf.gather(self._tower_vectors, tf.maximum(index, 0))
+        scores, items = self._alike.best(mine, tf.reduce_max(k) + 1)
+        is_out = (items == index[:, tf.newaxis]) | (index[:, tf.newaxis] < 0)
+        return self._top(tf.where(is_out, LOWEST, scores), items, _rows(k, tf.shape(item_id)[0]))
 
     def search(self, query: tf.Tensor, user_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their text with the query's; among close ones, what suits a known user comes first."""
         batch = tf.shape(query)[0]
-        scores = tf.matmul(self._encoder(query), self._texts, transpose_b=True)
+        scores, items = self._by_text.best(self._encoder(query), tf.maximum(_SEARCHED, _SHORT_LIST * tf.reduce_max(k)))
         users = _rows(user_id, batch)
         nothing = tf.fill([batch, 1], names.PADDING)
         zero = tf.zeros([batch], tf.int64)
         searcher, _ = self.query(users, nothing, nothing, nothing, zero[:, tf.newaxis], zero)
-        personal = self._now.channels.tower_scores(searcher)
-        mean, variance = tf.nn.moments(personal, axes=[1], keepdims=True)
+        theirs, mine = tf.gather(self._now.channels.vectors, tf.maximum(items, 0)), searcher.vectors
+        from_mean = tf.einsum("bid,bd->bi", theirs - self._mean_vector, mine)
+        variance = tf.reduce_sum(tf.matmul(mine, self._covariance) * mine, axis=1, keepdims=True)
         known = tf.cast(users != names.PADDING, tf.float32)[:, tf.newaxis]
-        scores += known * _PERSONAL * (personal - mean) / tf.sqrt(tf.maximum(variance, 1e-12))
-        return self._top(scores, _rows(k, batch))
+        personal = known * _PERSONAL * from_mean / tf.sqrt(tf.maximum(variance, 1e-12))
+        return self._top(tf.where(items >= 0, scores + personal, LOWEST), items, _rows(k, batch))
 
     def score(
         self,
@@ -339,8 +351,18 @@ class Servable(tf.Module):
         return {
             names.RANKS: ranks(scores, items),
             names.RELEVANT: tf.reduce_sum(tf.cast(targets != names.PADDING, tf.int64), axis=1),
+            names.INDEX_RECALL: self._index_recall(query.history[:, 0]),
             **list_facts(self._then, query, scores, features, items, event_sets, self._events),
         }
+
+    def _index_recall(self, items: tf.Tensor) -> tf.Tensor:
+        """[batch] float32: of the items that are most alike to one, by embedding and by text, the share that an index
+        finds; NaN without an item (negative)."""
+        shares = [
+            retriever.recall(tf.gather(vectors, tf.maximum(items, 0)), _RECALLED)
+            for retriever, vectors in ((self._alike, self._tower_vectors), (self._by_text, self._texts))
+        ]
+        return tf.where(items >= 0, (shares[0] + shares[1]) / 2, np.float32("nan"))
 
 
 def _rows(value: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:

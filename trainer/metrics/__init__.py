@@ -3,8 +3,9 @@
 import tensorflow_text  # noqa: F401  (TFMA loads the exported model, which holds text ops)
 
 from trainer.metrics.exposure import ExposureMetrics
+from trainer.metrics.index import IndexMetrics
 from trainer.metrics.off_policy import OffPolicyMetrics
 from trainer.metrics.probabilities import ProbabilityMetrics
 from trainer.metrics.users import UserMetrics
 
-__all__ = ["ExposureMetrics", "OffPolicyMetrics", "ProbabilityMetrics", "UserMetrics"]
+__all__ = ["ExposureMetrics", "IndexMetrics", "OffPolicyMetrics", "ProbabilityMetrics", "UserMetrics"]

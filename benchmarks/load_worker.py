@@ -1,0 +1,120 @@
+"""Asks a model server for feeds, from a process of its own, for `benchmarks.serving_load`: KIND ADDRESS USERS AT_ONCE
+RATE SECONDS. USERS is a file of ids. Prints a line of JSON, see `load`."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from schema import names
+
+
+def load(kind: str, address: str, users: list[bytes], at_once: int, rate: float, seconds: float) -> dict[str, Any]:
+    """Asks a server.
+
+    Args:
+      kind: `gRPC` or `REST`.
+      address: `host:port`.
+      users: whom for.
+      at_once: requests that are on their way at a time.
+      rate: requests a second that are begun, whatever comes back; as many as are answered where 0.
+      seconds: how long.
+
+    Returns:
+      `rate` that was answered, `latencies` in milliseconds, `errors`.
+    """
+    return asyncio.run(_load(kind, address, users, at_once, rate, seconds))
+
+
+async def _load(
+    kind: str, address: str, users: list[bytes], at_once: int, rate: float, seconds: float
+) -> dict[str, Any]:
+    errors: list[str] = []
+    latencies: list[float] = []
+    async with Connection(kind, address, users, at_once) as ask:
+
+        async def once(number: int, due: float) -> None:
+            try:
+                await ask(number)
+            except (grpc.RpcError, httpx.HTTPError) as error:
+                errors.append(str(error))
+            latencies.append(time.perf_counter() - due)
+
+        start = time.perf_counter()
+        end = start + seconds
+        if rate:
+            tasks, number = [], 0
+            while (due := start + number / rate) < end:
+                await asyncio.sleep(max(due - time.perf_counter(), 0))
+                tasks.append(asyncio.create_task(once(number, due)))
+                number += 1
+            await asyncio.gather(*tasks)
+        else:
+
+            async def work(worker: int) -> None:
+                number = worker
+                while time.perf_counter() < end:
+                    await once(number, time.perf_counter())
+                    number += at_once
+
+            await asyncio.gather(*(work(worker) for worker in range(at_once)))
+        taken = time.perf_counter() - start
+    return {
+        "rate": len(latencies) / taken,
+        "latencies": [1000 * s for s in latencies],
+        "errors": len(errors),
+        "first": errors[:1],
+    }
+
+
+class Connection:
+    """Gives, as an async context manager, a function that asks for the n-th user."""
+
+    def __init__(self, kind: str, address: str, users: list[bytes], at_once: int):
+        self._kind, self._address, self._users, self._at_once = kind, address, users, at_once
+
+    async def __aenter__(self) -> Callable[[int], Any]:
+        if self._kind == "gRPC":
+            self._channel = grpc.aio.insecure_channel(self._address)
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+            requests = [_request(user) for user in self._users]
+            return lambda number: stub.Predict(requests[number % len(requests)], timeout=60)
+        limits = httpx.Limits(max_connections=self._at_once, max_keepalive_connections=self._at_once)
+        self._http = httpx.AsyncClient(base_url=f"http://{self._address}", limits=limits, timeout=60)
+        rows = [{names.USER_ID: user.decode(), names.HISTORY_ITEM_IDS: [""]} for user in self._users]
+        bodies = [json.dumps({"instances": [row]}).encode() for row in rows]
+
+        async def ask(number: int) -> None:
+            path = f"/v1/models/{names.MODEL_NAME}:predict"
+            (await self._http.post(path, content=bodies[number % len(bodies)])).raise_for_status()
+
+        return ask
+
+    async def __aexit__(self, *_: Any) -> None:
+        await (self._channel.close() if self._kind == "gRPC" else self._http.aclose())
+
+
+def _request(user: bytes) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = names.MODEL_NAME
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[user])
+    tensor.tensor_shape.dim.add(size=1)
+    request.inputs[names.USER_ID].CopyFrom(tensor)
+    return request
+
+
+def main(kind: str, address: str, users: str, at_once: str, rate: str, seconds: str) -> None:
+    ids = [user for user in Path(users).read_bytes().split(b"\n") if user]
+    print(json.dumps(load(kind, address, ids, int(at_once), float(rate), float(seconds))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
