@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-serving bench-spans bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -52,6 +52,11 @@ bench-evaluation: $(STAMP)
 # Approximate retrieval in stock ops beside BruteForce, Faiss and ScaNN.
 bench-retrieval: peers
 	@$(BIN)/python -m benchmarks.retrieval --peer-python .venv-peers/bin/python
+
+# The embedded server's throughput and tail beside the model in process; MODEL is a folder of versions.
+bench-serving: $(STAMP)
+	@$(BIN)/python -m benchmarks.serving_load --model $(or $(MODEL),demo/workspace/serving/homefeed)
+	@$(BIN)/python -m benchmarks.serving_soak --model $(or $(MODEL),demo/workspace/serving/homefeed)
 
 # How often the gates refuse an honest model.
 bench-gates: $(STAMP)

@@ -39,7 +39,7 @@ RUNTIME = [
     "openpyxl",
 ]
 DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
-DEV += ["build", "matplotlib"]
+DEV += ["build", "matplotlib", "kubernetes", "promql-parser"]
 
 setup(
     name="homefeed",

@@ -67,8 +67,8 @@ def main(model: Path, at_once: int, seconds: float, rounds: int) -> None:
             "--rest_api_num_threads=64",
         ]
         for _ in range(rounds):
-            figures = apart("in_process", folder, listed, at_once, file, seconds)
-            own.append((figures["rate"], figures["alone"]))
+            told = apart("in_process", folder, listed, at_once, file, seconds)
+            own.append((told["rate"], told["alone"]))
             with model_server([*EMBEDDED_COMMAND, *flags], str(model)) as (addresses, _process):
                 for kind in found:
                     address = addresses[kind].split("://")[1]
@@ -88,8 +88,8 @@ def main(model: Path, at_once: int, seconds: float, rounds: int) -> None:
     table.add_row("in process, one call", f"{1000 / alone:.0f}", "", f"{alone:.1f} ms", "", "1.0")
     for kind, figures in found.items():
         answered, p50, p99 = np.median(np.array(figures), axis=0)
-        told = f"{answered:.0f}", f"{answered / rate:.2f}", f"{p50:.1f} ms", f"{p99:.1f} ms", f"{p99 / alone:.1f}"
-        table.add_row(kind, *told)
+        row = f"{answered:.0f}", f"{answered / rate:.2f}", f"{p50:.1f} ms", f"{p99:.1f} ms", f"{p99 / alone:.1f}"
+        table.add_row(kind, *row)
     Console(width=120).print(table)
 
 

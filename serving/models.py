@@ -1,6 +1,5 @@
 """All models of a server: by its configuration, which may change while it runs."""
 
-import gc
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ import numpy as np
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.inference import Arrays, Version
 from serving.loading import Loaded, Loader
+from serving.memory import give_back
 from serving.messages import ModelServerConfig
 from serving.model_config import policy_of
 from serving.versions import VersionedModel, VersionStatus
@@ -61,7 +61,7 @@ class Models:
                 del self._models[name]
             if gone:
                 log.info("no longer served", extra={"models": sorted(gone)})
-                gc.collect()
+                give_back()
 
     def refresh(self) -> None:
         """Looks for new versions of all models."""

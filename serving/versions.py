@@ -1,6 +1,5 @@
 """Which versions of a model there are, which are loaded, under which labels, and the swap from one to the next."""
 
-import gc
 import logging
 import threading
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from serving.errors import Code, ServingError, invalid, not_found
 from serving.loading import Loaded, Loader
+from serving.memory import give_back
 
 log = logging.getLogger("homefeed.serving")
 
@@ -127,7 +127,7 @@ class VersionedModel:
         if gone:
             log.info("unloaded", extra={"model": self.name, "versions": sorted(gone)})
             gone.clear()
-            gc.collect()  # a graph refers to itself: what it holds is freed now, and not at some time
+            give_back()
 
     def _try(self, version: int) -> bool:
         status = self._statuses.get(version)
@@ -139,12 +139,17 @@ class VersionedModel:
         except Exception as error:  # whatever is wrong with a version, the others go on
             log.error("does not load", extra={"model": self.name, "version": version, "error": str(error)})
             self._statuses[version] = VersionStatus(version, END, str(error))
-            return False
+        else:
+            self._serve(version, model)
+            return True
+        give_back()
+        return False
+
+    def _serve(self, version: int, model: Loaded) -> None:
         with self._lock:
             self._loaded[version] = model
             self._statuses[version] = VersionStatus(version, AVAILABLE)
         log.info("available", extra={"model": self.name, "version": version})
-        return True
 
     def get(self, version: int | None = None, label: str | None = None) -> Loaded:
         """The version that answers a request: the one that is asked for, else the newest that is served.
