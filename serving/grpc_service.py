@@ -194,7 +194,8 @@ def _message(value: np.ndarray) -> Any:
     if not field:
         return tf.make_tensor_proto(value)
     message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
-    message.tensor_shape.CopyFrom(tf.TensorShape(value.shape).as_proto())
+    for size in value.shape:
+        message.tensor_shape.dim.add(size=size)
     getattr(message, field).extend(value.ravel().tolist())
     return message
 
