@@ -183,8 +183,22 @@ class _Deadline:
 class _Grpc:
     """Requests and answers of gRPC, for both clients."""
 
-    def __init__(self, channel: Any, model_name: str, timeout: float, label: str):
-        self._channel, self._name, self._timeout, self._label = channel, model_name, timeout, label
+    _library: Any = grpc
+
+    def __init__(
+        self,
+        host: str,
+        model_name: str,
+        timeout: float,
+        label: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+    ):
+        self._name, self._timeout, self._label = model_name, timeout, label
+        if credentials is None:
+            channel = self._library.insecure_channel(host, _CHANNEL)
+        else:
+            channel = self._library.secure_channel(host, credentials, _CHANNEL)
+        self._channel = channel
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)
 
@@ -226,19 +240,6 @@ def _definitions(response: get_model_metadata_pb2.GetModelMetadataResponse) -> d
 class GrpcClient(_Grpc):
     """Asks over gRPC. See `Client`."""
 
-    def __init__(
-        self,
-        host: str,
-        model_name: str,
-        timeout: float,
-        label: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
-    ):
-        channel = (
-            grpc.secure_channel(host, credentials, _CHANNEL) if credentials else grpc.insecure_channel(host, _CHANNEL)
-        )
-        super().__init__(channel, model_name, timeout, label)
-
     def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return _outputs(self._call(self._predictions.Predict, self._predict_request(signature, inputs)))
 
@@ -266,19 +267,7 @@ class GrpcClient(_Grpc):
 class AsyncGrpcClient(_Grpc):
     """Asks over gRPC; its methods are awaited. See `Client`."""
 
-    def __init__(
-        self,
-        host: str,
-        model_name: str,
-        timeout: float,
-        label: str = "",
-        credentials: grpc.ChannelCredentials | None = None,
-    ):
-        aio = grpc.aio
-        channel = (
-            aio.secure_channel(host, credentials, _CHANNEL) if credentials else aio.insecure_channel(host, _CHANNEL)
-        )
-        super().__init__(channel, model_name, timeout, label)
+    _library = grpc.aio
 
     async def predict(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """See `Client.predict`."""

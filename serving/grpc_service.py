@@ -123,26 +123,25 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         return response
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> classification_pb2.ClassificationResponse:
-        def answer() -> classification_pb2.ClassificationResponse:
-            spec = _has_spec(request)
-            version = self._version(spec, context, "Classify")
-            response = _answered(classification_pb2.ClassificationResponse(), spec, version)
-            response.result.CopyFrom(classify(version, spec.signature_name, request.input))
-            self._models.count_examples(spec.name, len(response.result.classifications))
-            return response
-
-        return self._answer(context, answer, request.model_spec.name, "Classify")
+        response = classification_pb2.ClassificationResponse()
+        return self._of_examples(request, context, "Classify", response, classify)
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> regression_pb2.RegressionResponse:
-        def answer() -> regression_pb2.RegressionResponse:
-            spec = _has_spec(request)
-            version = self._version(spec, context, "Regress")
-            response = _answered(regression_pb2.RegressionResponse(), spec, version)
-            response.result.CopyFrom(regress(version, spec.signature_name, request.input))
-            self._models.count_examples(spec.name, len(response.result.regressions))
-            return response
+        return self._of_examples(request, context, "Regress", regression_pb2.RegressionResponse(), regress)
 
-        return self._answer(context, answer, request.model_spec.name, "Regress")
+    def _of_examples(
+        self, request: Any, context: grpc.ServicerContext, api: str, response: Any, ask: Callable[..., Any]
+    ) -> Any:
+        def answer() -> Any:
+            spec = _has_spec(request)
+            version = self._version(spec, context, api)
+            response.result.CopyFrom(ask(version, spec.signature_name, request.input))
+            given = request.input
+            count = len(given.example_list.examples) + len(given.example_list_with_context.examples)
+            self._models.count_examples(spec.name, count)
+            return _answered(response, spec, version)
+
+        return self._answer(context, answer, request.model_spec.name, api)
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> inference_pb2.MultiInferenceResponse:
         name = request.tasks[0].model_spec.name if request.tasks else ""
