@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -215,19 +216,24 @@ def _server_flag(name: str, default: Any, words: str) -> Callable[[Callable[...,
 
 @homefeed.command()
 @_with([_server_flag(*flag) for flag in Flags.described()])
-def serve(**flags: Any) -> None:
+@click.option("--version", is_flag=True, help="Tells the versions, and ends.")
+def serve(version: bool, **flags: Any) -> None:
     """Serves models; the flags are tensorflow_model_server's. Either a folder of versions, of which the newest is
     served, or the file that `homefeed release` writes.
 
     Example: homefeed serve --rest_api_port=8501 --model_config_file=w/serving/models.config
     """
+    if version:
+        click.echo(f"homefeed ModelServer: {metadata.version('homefeed')}")
+        click.echo(f"TensorFlow Library: {metadata.version('tensorflow')}")
+        return
+    if bool(flags["model_base_path"]) == bool(flags["model_config_file"]):
+        raise InputError("give either --model_base_path or --model_config_file.")
     # Before TensorFlow is there: of 2.16, oneDNN's ops write where they must not when batches of several sizes run at
     # the same time, and end the process.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from serving.server import serve as serve_models
 
-    if bool(flags["model_base_path"]) == bool(flags["model_config_file"]):
-        raise InputError("give either --model_base_path or --model_config_file.")
     serve_models(Flags(**flags))
 
 

@@ -114,6 +114,11 @@ def test_recommend_names_what_it_cannot_read_and_writes_nothing(cli, shop, tmp_p
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
+def test_serve_tells_its_versions(cli):
+    code, out, _ = cli("serve", "--version")
+    assert code == 0 and out.splitlines()[1].startswith("TensorFlow Library: 2.")
+
+
 def test_query_prints_a_table_with_titles_and_reasons(cli, shop):
     from serving.server import Flags, running_server
 
