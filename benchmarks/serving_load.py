@@ -49,7 +49,8 @@ def apart(worker: str, *arguments: Any) -> dict[str, Any]:
 @click.option("--at-once", default=16, show_default=True, help="Requests that are on their way at a time.")
 @click.option("--seconds", default=15.0, show_default=True)
 @click.option("--rounds", default=3, show_default=True, help="Medians of so many.")
-def main(model: Path, at_once: int, seconds: float, rounds: int) -> None:
+@click.option("--flag", "more", multiple=True, help="Of the server, beside the batching's.")
+def main(model: Path, at_once: int, seconds: float, rounds: int, more: tuple[str, ...]) -> None:
     """Prints the table."""
     folder = newest_version(model)
     users = (folder / "assets" / "user_ids.txt").read_bytes().split(b"\n")[:500]
@@ -65,6 +66,7 @@ def main(model: Path, at_once: int, seconds: float, rounds: int) -> None:
             f"--batching_parameters_file={file}",
             "--grpc_max_threads=64",
             "--rest_api_num_threads=64",
+            *more,
         ]
         for _ in range(rounds):
             told = apart("in_process", folder, listed, at_once, file, seconds)
