@@ -83,6 +83,8 @@ class Channels(tf.Module):
         self.model = model
         items = len(catalog)
         self.item_vectors = tf.Variable(embed_catalog(model, items), trainable=False)
+        # [items, dimensions + snapshots], see `Query.vectors`; side by side once, and not in every request.
+        self.vectors = tf.Variable(tf.concat([self.item_vectors, model.popularity], axis=1), trainable=False)
         self.texts = tf.Variable(catalog.text_embeddings, trainable=False)
         half_lives = np.log(np.expm1(catalog.popularity) + 1e-3).transpose(2, 1, 0)  # [snapshots, half-lives, items]
         self._popularity = tf.Variable(half_lives.astype(np.float32), trainable=False)
@@ -91,11 +93,6 @@ class Channels(tf.Module):
         self._filters: Filters = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), filters)
         self._crowd = Crowd(*(tf.Variable(value, trainable=False) for value in crowd))
         self._items, self._nearest, self._enabled = items, min(nearest, len(crowd.users)), enabled
-
-    @property
-    def vectors(self) -> tf.Tensor:
-        """[items, dimensions + snapshots]; see `Query.vectors`."""
-        return tf.concat([self.item_vectors, self.model.popularity], axis=1)
 
     def query(
         self,

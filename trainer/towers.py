@@ -114,6 +114,13 @@ class CandidateTower(tf.keras.Model):
         return tf.math.l2_normalize(content + self._gate(tf.concat([content, ids], axis=1)) * ids, axis=1)
 
 
+class Norm(tf.keras.layers.LayerNormalization):
+    """Without Keras's fused kernel, which takes more of one user's answer on a CPU than any other op."""
+
+    def _fused_can_be_used(self, ndims: int) -> bool:
+        return False
+
+
 class QueryTower(tf.keras.Model):
     """Embeds a user: who they are, where training knows them, profile, the items of their history, and the moment.
 
@@ -149,7 +156,7 @@ class QueryTower(tf.keras.Model):
         self._hour = embedding(24, dimensions, embeddings_initializer="zeros", name="hour")
         self._weekday = embedding(7, dimensions, embeddings_initializer="zeros", name="weekday")
         self._nothing = self.add_weight("nothing", [dimensions], initializer="zeros")
-        self._norms = [tf.keras.layers.LayerNormalization(name=f"norm_{i}") for i in range(3)]
+        self._norms = [Norm(name=f"norm_{i}") for i in range(3)]
         self._looks = Looks(events, history_length, dimensions)
         self._think = tf.keras.Sequential([dense(2 * dimensions, activation="gelu"), dense(dimensions)], name="think")
         self._mix = tf.keras.Sequential([dense(2 * dimensions, activation="gelu"), dense(dimensions)], name="mix")

@@ -103,8 +103,8 @@ class TwoTower(tfrs.Model):
         return [variable for content in self.candidate_tower.contents for variable in content.slow]
 
     def forget_catalog(self) -> None:
-        """Leaves out the candidate tower: an exported model's channels hold the items' vectors."""
-        del self.candidate_tower
+        """Leaves out the candidate tower and popularity: an exported model's channels hold the items' vectors."""
+        del self.candidate_tower, self.popularity
 
     def refresh(self) -> None:
         """To be called after an epoch: makes the catalogue's contents by the networks as they are."""
