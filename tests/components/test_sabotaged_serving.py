@@ -28,8 +28,8 @@ def changed(output, change):
 
 
 def asked(more):
-    """Asks the honest model for something else."""
-    return lambda honest, inputs: honest(**{**inputs, **more})
+    """Asks the honest model for something else, where the signature can be asked for it."""
+    return lambda honest, inputs: honest(**{**inputs, **{name: more[name] for name in more if name in inputs}})
 
 
 def slowly(honest, inputs):
