@@ -31,7 +31,7 @@ def in_process(folder: str, users: list[bytes], at_once: int, file: str, seconds
         alone.append(time.perf_counter() - start)
     pool = BatchPool(read_options(file), Metrics())
     try:
-        rate = _threads(_asker(BatchedModel(model, model.defaults, pool), users), at_once, seconds)
+        rate = _threads(_asker(BatchedModel(model, pool), users), at_once, seconds)
     finally:
         pool.stop()
     return {"rate": rate, "alone": 1000 * float(np.median(alone))}

@@ -52,6 +52,11 @@ class Options:
     enable_large_batch_splitting: bool = False
     max_execution_batch_size: int = 1000
 
+    @property
+    def largest(self) -> int:
+        """Rows of the largest batch that is run."""
+        return self.max_execution_batch_size if self.enable_large_batch_splitting else self.max_batch_size
+
 
 def read_options(path: str) -> Options:
     """Reads a file of `--batching_parameters_file`.
@@ -66,8 +71,7 @@ def read_options(path: str) -> Options:
     if "allowed_batch_sizes" in given:
         given["allowed_batch_sizes"] = tuple(given["allowed_batch_sizes"])
     options = Options(**{"max_execution_batch_size": given.get("max_batch_size", 1000), **given})
-    sizes = options.allowed_batch_sizes
-    largest = options.max_execution_batch_size if options.enable_large_batch_splitting else options.max_batch_size
+    sizes, largest = options.allowed_batch_sizes, options.largest
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[-1] != largest):
         raise InputError(f"{path}: allowed_batch_sizes are to ascend and to end with {largest}; found {list(sizes)}.")
     if min(options.max_batch_size, options.num_batch_threads, options.max_enqueued_batches, largest) < 1:
@@ -98,9 +102,6 @@ class BatchPool:
 
     def __init__(self, options: Options, metrics: Metrics):
         self.options, self._metrics = options, metrics
-        self._largest = (
-            options.max_execution_batch_size if options.enable_large_batch_splitting else options.max_batch_size
-        )
         self._condition = threading.Condition()
         self._waiting: list[_Queue] = []
         self._is_stopped = False
@@ -131,16 +132,18 @@ class BatchPool:
         if len(sizes) != 1:
             raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
         (rows,) = sizes
-        if rows > self._largest and not self.options.enable_large_batch_splitting:
-            raise invalid(f"Task size {rows} is larger than maximum input batch size {self._largest}")
+        if rows > self.options.largest and not self.options.enable_large_batch_splitting:
+            raise invalid(f"Task size {rows} is larger than maximum input batch size {self.options.largest}")
         if rows > self.options.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {self.options.max_batch_size}")
-        starts = range(0, max(rows, 1), self._largest)
-        parts = [{name: array[start : start + self._largest] for name, array in inputs.items()} for start in starts]
+        starts = range(0, max(rows, 1), self.options.largest)
+        parts = [
+            {name: array[start : start + self.options.largest] for name, array in inputs.items()} for start in starts
+        ]
         tasks = [_Task(part, len(next(iter(part.values())))) for part in parts]
         with self._condition:
             for task in tasks:
-                if not queue.batches or queue.rows() + task.rows > self._largest:
+                if not queue.batches or queue.rows() + task.rows > self.options.largest:
                     if len(queue.batches) >= self.options.max_enqueued_batches:
                         raise ServingError(
                             Code.UNAVAILABLE,
@@ -171,7 +174,7 @@ class BatchPool:
                 now, soonest = time.monotonic(), None
                 for queue in sorted(self._waiting, key=lambda q: q.batches[0][0].enqueued):
                     ready_at = queue.batches[0][0].enqueued + patience
-                    is_full = len(queue.batches) > 1 or queue.rows() >= self._largest
+                    is_full = len(queue.batches) > 1 or queue.rows() >= self.options.largest
                     if is_full or now >= ready_at or self._is_stopped:
                         batch = queue.batches.popleft()
                         if not queue.batches:
@@ -246,8 +249,8 @@ def merge(arrays: list[np.ndarray], size: int) -> np.ndarray:
 class BatchedModel:
     """Runs a version's signatures in batches."""
 
-    def __init__(self, model: ServableModel, defaults: Mapping[str, Mapping[str, np.ndarray]], pool: BatchPool):
-        self._defaults, self._pool = defaults, pool
+    def __init__(self, model: ServableModel, pool: BatchPool):
+        self._defaults, self._pool = model.defaults, pool
         self._queues = {signature: _Queue(model, signature) for signature in model.signature_defs}
 
     def __call__(

@@ -56,6 +56,23 @@ def not_found(message: str) -> ServingError:
     return ServingError(Code.NOT_FOUND, message)
 
 
+def not_served(name: str, version: int | None) -> ServingError:
+    """No version of a model, or not this one, can answer."""
+    which = f"Specific({name}, {version})" if version is not None else f"Latest({name})"
+    return not_found(f"Servable not found for request: {which}")
+
+
+def not_met(name: str, version: int | None) -> ServingError:
+    """No version of a model, or not this one, was ever met."""
+    which = f"version {version} of model" if version is not None else "any versions of model"
+    return not_found(f"Could not find {which} {name}")
+
+
+def unknown_label(label: str) -> ServingError:
+    """No version has the label."""
+    return invalid(f"Unrecognized servable version label: {label}")
+
+
 def of_runtime(error: Exception) -> ServingError:
     """What TensorFlow said of a request while it ran it: the code is its own, the message its own first lines."""
     words = str(error).removeprefix("Graph execution error:").strip()

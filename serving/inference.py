@@ -15,7 +15,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 from serving.errors import Code, ServingError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
-CLASSIFY, PREDICT, REGRESS = (f"tensorflow/serving/{method}" for method in ("classify", "predict", "regress"))
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _EXAMPLES, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs"
 
 Arrays = Mapping[str, np.ndarray]
@@ -220,7 +220,7 @@ def _classes(outputs: Arrays, examples: int) -> classification_pb2.Classificatio
         if values is None:
             continue
         if values.ndim != 2:
-            raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(values)}")
+            raise invalid(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(values.shape)}")
         if values.dtype != dtype:
             raise invalid(f"Expected {name} Tensor of {words}. Got: {_dtype(values)}")
         if len(values) != examples:
@@ -246,7 +246,7 @@ def _regressions(outputs: Arrays, examples: int) -> regression_pb2.RegressionRes
     values = outputs[_OUTPUTS]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
         raise invalid(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(values)}"
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {shape_text(values.shape)}"
         )
     if len(values) != examples:
         raise invalid(f"Input batch size did not match output batch size: {examples} vs. {len(values)}")
@@ -258,8 +258,9 @@ def _regressions(outputs: Arrays, examples: int) -> regression_pb2.RegressionRes
     return result
 
 
-def _shape(values: np.ndarray) -> str:
-    return "[" + ",".join(map(str, values.shape)) + "]"
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as errors tell it."""
+    return "[" + ",".join(map(str, shape)) + "]"
 
 
 def _dtype(values: np.ndarray) -> str:

@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
 from serving.errors import Code, ServingError, invalid
+from serving.inference import shape_text
 from serving.json_text import decimal, many_lines, member, one_line, quoted, scalars, shown, type_name
 
 _BYTES_SUFFIX = "_bytes"  # outputs called so are base64 in JSON
@@ -116,11 +117,7 @@ def _add(name: str, value: Any, inputs: Inputs, values: dict[str, list[Any]], sh
         expected, got = int(np.prod(shapes[name], dtype=int)), len(into) - before
         if expected != got:
             raise invalid(f"Expecting tensor size: {expected} but got: {got}")
-        raise invalid(f"Expecting shape {_told(shapes[name])} but got: {_told(shape)}")
-
-
-def _told(shape: list[int]) -> str:
-    return "[" + ",".join(map(str, shape)) + "]"
+        raise invalid(f"Expecting shape {shape_text(shapes[name])} but got: {shape_text(shape)}")
 
 
 def _from_columns(columns: Any, inputs: Inputs) -> dict[str, np.ndarray]:

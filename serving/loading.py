@@ -77,7 +77,7 @@ class Loaded:
 
     def __init__(self, model: ServableModel, number: int, pool: BatchPool | None):
         self.number, self.definitions = number, model.signature_defs
-        self._run = model if pool is None else BatchedModel(model, model.defaults, pool)
+        self._run = model if pool is None else BatchedModel(model, pool)
 
     def version(self, timeout_ms: int = 0) -> Version:
         """What a request asks, which is given up after a time; never where 0."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.errors import Code, ServingError, invalid, not_found
+from serving.errors import Code, ServingError, invalid, not_met, not_served, unknown_label
 from serving.inference import Arrays, Version
 from serving.loading import Loaded, Loader
 from serving.memory import give_back
@@ -96,9 +96,8 @@ class Models:
         if model is not None:
             return model.get(version, label)
         if label is not None:
-            raise invalid(f"Unrecognized servable version label: {label}")
-        which = f"Specific({name}, {version})" if version is not None else f"Latest({name})"
-        raise not_found(f"Servable not found for request: {which}")
+            raise unknown_label(label)
+        raise not_served(name, version)
 
     def version(
         self, name: str, version: int | None = None, label: str | None = None, timeout_ms: int = 0, api: str = ""
@@ -123,8 +122,7 @@ class Models:
         """Statuses of a model's versions. Raises ServingError where there are none."""
         model = self._models.get(name)
         if model is None:
-            which = f"version {version} of model" if version is not None else "any versions of model"
-            raise not_found(f"Could not find {which} {name}")
+            raise not_met(name, version)
         return model.statuses(version)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.errors import Code, ServingError, invalid, not_found
+from serving.errors import Code, ServingError, not_met, not_served, unknown_label
 from serving.loading import Loaded, Loader
 from serving.memory import give_back
 
@@ -160,12 +160,11 @@ class VersionedModel:
         with self._lock:
             if label is not None:
                 if label not in self._policy.labels:
-                    raise invalid(f"Unrecognized servable version label: {label}")
+                    raise unknown_label(label)
                 version = self._policy.labels[label]
             served = max(self._loaded, default=None) if version is None else version
             if served is None or served not in self._loaded:
-                which = f"Specific({self.name}, {version})" if version is not None else f"Latest({self.name})"
-                raise not_found(f"Servable not found for request: {which}")
+                raise not_served(self.name, version)
             return self._loaded[served]
 
     def statuses(self, version: int | None = None) -> list[VersionStatus]:
@@ -177,6 +176,5 @@ class VersionedModel:
         with self._lock:
             found = [s for v, s in sorted(self._statuses.items(), reverse=True) if version in (None, v)]
         if not found:
-            which = f"version {version} of model" if version is not None else "any versions of model"
-            raise not_found(f"Could not find {which} {self.name}")
+            raise not_met(self.name, version)
         return found

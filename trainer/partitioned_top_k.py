@@ -16,6 +16,13 @@ from trainer.reranking import LOWEST
 _SPARE = 2  # the short list that is scored again has so many times k
 
 
+def padded_top_k(scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The k best of each row ([batch, n]) and their places, each [batch, k]; `LOWEST` and -1 beyond the n-th."""
+    found = tf.minimum(k, tf.shape(scores)[1])
+    top, missing = tf.math.top_k(scores, found), [[0, 0], [0, k - found]]
+    return tf.pad(top.values, missing, constant_values=LOWEST), tf.pad(top.indices, missing, constant_values=-1)
+
+
 class PartitionedIndex(tf.Module):
     """The index in a graph.
 
@@ -82,12 +89,11 @@ class PartitionedIndex(tf.Module):
         exact = tf.linalg.matvec(tf.gather(self._vectors, tf.maximum(rows, 0)), queries)
         return self._best(tf.where(short.values > LOWEST, exact, LOWEST), rows, wanted)
 
-    def _best(self, scores: tf.Tensor, rows: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found = tf.minimum(k, tf.shape(scores)[1])
-        top = tf.math.top_k(scores, found)
-        best = tf.where(top.values > LOWEST, tf.gather(rows, top.indices, batch_dims=1), -1)
-        missing = [[0, 0], [0, k - found]]
-        return tf.pad(top.values, missing, constant_values=LOWEST), tf.pad(best, missing, constant_values=-1)
+    @staticmethod
+    def _best(scores: tf.Tensor, rows: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        values, places = padded_top_k(scores, k)
+        found = tf.gather(rows, tf.maximum(places, 0), batch_dims=1)
+        return values, tf.where(values > LOWEST, found, -1)
 
 
 class PartitionedTopK(tfrs.layers.factorized_top_k.TopK):

@@ -4,9 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer.partitioned_top_k import PartitionedIndex
+from trainer.partitioned_top_k import PartitionedIndex, padded_top_k
 from trainer.partitions import partition
-from trainer.reranking import LOWEST
 
 
 class Retriever(tf.Module):
@@ -43,7 +42,4 @@ class Retriever(tf.Module):
         return tf.reduce_sum(tf.cast(is_found, tf.float32), axis=1) / tf.reduce_sum(tf.cast(truth >= 0, tf.float32), 1)
 
     def _exact(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        count = tf.minimum(k, self._vectors.shape[0])
-        top = tf.math.top_k(tf.matmul(queries, self._vectors, transpose_b=True), count)
-        missing = [[0, 0], [0, k - count]]
-        return tf.pad(top.values, missing, constant_values=LOWEST), tf.pad(top.indices, missing, constant_values=-1)
+        return padded_top_k(tf.matmul(queries, self._vectors, transpose_b=True), k)
