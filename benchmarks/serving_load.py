@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components.model_server import EMBEDDED_COMMAND, model_server
-from pipeline.recommend import newest_version
+from pipeline.recommend import newest_version, read_users
 
 _WARM_UP = 2.0  # seconds
 
@@ -53,8 +53,7 @@ def apart(worker: str, *arguments: Any) -> dict[str, Any]:
 def main(model: Path, at_once: int, seconds: float, rounds: int, more: tuple[str, ...]) -> None:
     """Prints the table."""
     folder = newest_version(model)
-    users = (folder / "assets" / "user_ids.txt").read_bytes().split(b"\n")[:500]
-    users = [user for user in users if user]
+    users = read_users(folder / "assets" / "user_ids.txt")[:500]
     found: dict[str, list[tuple[float, float, float]]] = {"gRPC": [], "REST": []}
     own: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as place:

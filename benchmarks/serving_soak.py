@@ -26,7 +26,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from components.atomic_pusher import next_version
 from components.model_server import EMBEDDED_COMMAND, model_server
-from pipeline.recommend import newest_version
+from pipeline.recommend import newest_version, read_users
 from schema import names
 from schema.saved_model import EXTRA, WARM_UP, ServableModel
 from serving.client import connect
@@ -107,7 +107,7 @@ class Asker(threading.Thread):
 
 def questions(model: Path, count: int = 20) -> Iterator[tuple[Mapping[str, Any], np.ndarray]]:
     """(request, the items that the model answers with in process)."""
-    users = [user for user in (model / "assets" / "user_ids.txt").read_bytes().split(b"\n") if user][:count]
+    users = read_users(model / "assets" / "user_ids.txt")[:count]
     servable = ServableModel(str(model))
     for user in users:
         inputs = {names.USER_ID: np.array([user], object)}

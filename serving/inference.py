@@ -245,9 +245,8 @@ def _classes(outputs: Arrays, examples: int) -> classification_pb2.Classificatio
 def _regressions(outputs: Arrays, examples: int) -> regression_pb2.RegressionResult:
     values = outputs[_OUTPUTS]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
-        raise invalid(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {shape_text(values.shape)}"
-        )
+        found = shape_text(values.shape)
+        raise invalid(f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {found}")
     if len(values) != examples:
         raise invalid(f"Input batch size did not match output batch size: {examples} vs. {len(values)}")
     if values.dtype != np.float32:
