@@ -65,9 +65,7 @@ def main(model: Path, at_once: int, seconds: float, rounds: int, more: tuple[str
             f"--batching_parameters_file={file}",
             "--grpc_max_threads=64",
             "--rest_api_num_threads=64",
-            # Two batches on two cores: threads within each would only wait for each other.
             "--tensorflow_intra_op_parallelism=1",
-            "--tensorflow_inter_op_parallelism=1",
             *more,
         ]
         for _ in range(rounds):

@@ -19,15 +19,20 @@ def learn_first_stage(channels: Channels, states: States, offered: np.ndarray, s
     random ones of what was offered ([items] bool)."""
     random, catalogue = np.random.default_rng(seed), len(offered)
     items = min(_FIRST_STAGE, catalogue)
-    lists = []
-    for row, values in _features(channels, states, with_targets(states, _FIRST_STAGE)):
+    rows = with_targets(states, _FIRST_STAGE)
+    drawn = np.stack([random.choice(catalogue, items, replace=False) for _ in rows])
+    counts = np.zeros(len(rows), int)
+    for place, row in enumerate(rows):
         relevant = np.unique(states.targets.row(row))
         relevant = relevant[relevant >= 0][:items]
-        drawn = random.choice(catalogue, items, replace=False)
-        drawn[: len(relevant)] = relevant
-        is_relevant = np.arange(items) < len(relevant)
-        is_free = is_relevant | (offered[drawn] & ~np.isin(drawn, np.concatenate([relevant, states.seen.row(row)])))
-        lists.append((values[drawn], is_free, is_relevant))
+        counts[place] = len(relevant)
+        drawn[place, : len(relevant)] = relevant
+    lists = []
+    found = _features(channels, states, rows, drawn)
+    for row, some, count, (theirs, values) in zip(rows, drawn, counts, found, strict=True):
+        is_relevant = np.arange(items) < count
+        is_free = is_relevant | (offered[some] & ~np.isin(some, np.concatenate([some[:count], states.seen.row(row)])))
+        lists.append((values[np.searchsorted(theirs, some)], is_free, is_relevant))
     features, allowed, relevant = map(np.stack, zip(*lists, strict=True))
     flat = features[allowed]
     mean, deviation = moments_of(flat)
@@ -70,15 +75,15 @@ def candidate_lists(
     features = np.zeros((len(rows), count, len(weights)), np.float16)
     allowed = np.zeros((len(rows), count), bool)
     labels = np.zeros((len(rows), count, events + 1), bool)
-    for place, (row, values) in enumerate(_features(channels, states, rows)):
+    for place, (row, (theirs, values)) in enumerate(zip(rows, _features(channels, states, rows), strict=True)):
         first = values @ weights
-        first[states.seen.row(row)] = -np.inf
-        first[~offered] = -np.inf
-        chosen = np.argpartition(-first, count - 1)[:count]
-        features[place], allowed[place] = values[chosen], first[chosen] > -np.inf
+        first[np.isin(theirs, states.seen.row(row)) | ~offered[theirs]] = -np.inf
+        chosen = np.argsort(-first, kind="stable")[:count]
+        best = slice(len(chosen))
+        features[place, best], allowed[place, best] = values[chosen], first[chosen] > -np.inf
         targets, target_events = states.targets.row(row), states.target_events.row(row)
         position = np.full(catalogue + 1, -1)  # the last is that of what is no item
-        position[chosen] = np.arange(count)
+        position[theirs[chosen]] = np.arange(len(chosen))
         found = (position[targets] >= 0) & (target_events < events)
         labels[place, position[targets[found]], 0] = True
         labels[place, position[targets[found]], 1 + target_events[found]] = True
@@ -90,12 +95,21 @@ def join(lists: list[Lists]) -> Lists:
     return Lists(*(np.concatenate(parts) for parts in zip(*(vars(part).values() for part in lists), strict=True)))
 
 
-def _features(channels: Channels, states: States, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(row, [items, features] float32) of some states."""
+def _features(
+    channels: Channels, states: States, rows: np.ndarray, more: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each of some states what is ranked for it, items ascending ([n]) and their features ([n, features] float32),
+    with `more` ([rows, any] items) among it."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def compute(*inputs: tf.Tensor) -> tf.Tensor:
-        return channels(channels.query(*inputs))
+    def compute(wanted: tf.Tensor, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        query = channels.query(*inputs)
+        among = channels.among(query, wanted)
+        return among.listed(tf.shape(wanted)[0]), channels(query, among)
 
-    for batch in (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)):
-        yield from zip(batch, compute(*inputs_of(states, batch)).numpy(), strict=True)
+    more = np.zeros((len(rows), 0), np.int64) if more is None else more
+    for start in range(0, len(rows), _BATCH):
+        part = slice(start, start + _BATCH)
+        for items, features in zip(*compute(more[part], *inputs_of(states, rows[part])), strict=True):
+            is_there = items.numpy() >= 0
+            yield items.numpy()[is_there], features.numpy()[is_there]

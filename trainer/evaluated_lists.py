@@ -5,12 +5,14 @@ import tensorflow as tf
 from schema import names
 from trainer.channels import Query
 from trainer.feed import Feed
+from trainer.pools import Among
 from trainer.reranking import LOWEST
 
 
 def list_facts(
     feed: Feed,
     query: Query,
+    among: Among,
     scores: tf.Tensor,
     features: tf.Tensor,
     targets: tf.Tensor,
@@ -22,8 +24,9 @@ def list_facts(
     Args:
       feed: whose scores they are.
       query: the users.
-      scores: [batch, items] float32; what may not be shown is `LOWEST`.
-      features: [batch, items, features] float32, the channels'.
+      among: what is scored.
+      scores: [batch, width] float32; what may not be shown is `LOWEST`.
+      features: [batch, width, features] float32, the channels'.
       targets: [batch, most] int64 items that the users turned to; negative ones are none.
       event_sets: [batch, most] string: with separators, by which events.
       events: names of the vocabulary of events.
@@ -37,8 +40,8 @@ def list_facts(
     """
     # NaN would be the best of all to top_k.
     scores = tf.where(tf.math.is_nan(scores), LOWEST, scores)
-    top = tf.math.top_k(scores, min(names.EVALUATED_PLACES, scores.shape[1]))
-    chosen, shown = top.indices, top.values > LOWEST
+    top = tf.math.top_k(scores, min(names.EVALUATED_PLACES, among.count))
+    chosen, shown = among.items(top.indices), top.values > LOWEST
     shares = feed.channels.popularity_shares(query)
     present = query.history >= 0
     count = tf.reduce_sum(tf.cast(present, tf.float32), axis=1)
@@ -48,9 +51,9 @@ def list_facts(
         names.TOP_POPULARITY: tf.gather(shares, chosen, batch_dims=1),
         names.TOP_DIVERSITY: mean_distances(tf.gather(feed.channels.texts, chosen)),
         names.HISTORY_POPULARITY: tf.reduce_sum(theirs, axis=1) / count,
-        names.CATALOG_SIZE: tf.fill([tf.shape(scores)[0]], tf.cast(tf.shape(scores)[1], tf.int64)),
+        names.CATALOG_SIZE: tf.fill([tf.shape(scores)[0]], tf.cast(among.count, tf.int64)),
     }
-    promised = feed.probabilities(tf.gather(features, chosen, batch_dims=1))
+    promised = feed.probabilities(tf.gather(features, top.indices, batch_dims=1))
     hits = tf.cast(chosen, tf.int64)[:, :, tf.newaxis] == targets[:, tf.newaxis, :]
     sets = tf.strings.split(event_sets, names.EVENT_SEPARATOR).to_tensor("")
     for i, event in enumerate(events):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.channels import Channels, Query
+from trainer.pools import Among, Everything
 from trainer.ranker import Ranker
 
 _BEHIND = 1e4  # what is no candidate stays behind all that are, in the order of the first stage
@@ -24,7 +25,7 @@ class Order(NamedTuple):
 
 
 class Feed(tf.Module):
-    """Scores of the catalogue for queries.
+    """Scores of items for queries.
 
     Args:
       channels: the features.
@@ -41,25 +42,29 @@ class Feed(tf.Module):
         self._weights = None if order is None else tf.Variable(order.weights, trainable=False)
         self.ranker = None if order is None else order.ranker
 
-    def scores(self, query: Query, unwanted: tf.Tensor | None = None) -> tf.Tensor:
-        """[batch, items] float32. See `scores_and_features`."""
-        return self.scores_and_features(query, unwanted)[0]
+    def scores(self, query: Query) -> tf.Tensor:
+        """[batch, items] float32, of the whole catalogue. See `scores_and_features`."""
+        return self.scores_and_features(query, Everything(self.channels.item_vectors.shape[0]))[0]
 
-    def scores_and_features(self, query: Query, unwanted: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """[batch, items] float32, and the channels' [batch, items, features].
+    def scores_and_features(
+        self, query: Query, among: Among, unwanted: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """[batch, width] float32, and the channels' [batch, width, features].
 
         Args:
           query: the users.
-          unwanted: [batch, items] bool: what may take no candidate's place.
+          among: what is scored for them.
+          unwanted: [batch, width] bool: what may take no candidate's place.
         """
-        features = self.channels(query)
+        features = self.channels(query, among)
         if self.ranker is None:
-            return self.channels.tower_scores(query), features
-        if self._candidates == features.shape[1]:
+            return self.channels.tower_scores(query, among), features
+        if among.is_whole and self._candidates == among.count:
             return self.ranker(features)[0], features
         first = self.first_stage(features)
         chosen = first if unwanted is None else tf.where(unwanted, first - _BEHIND, first)
-        top = tf.math.top_k(chosen, self._candidates, sorted=False).indices
+        count = self._candidates if among.is_whole else tf.minimum(self._candidates, among.width())
+        top = tf.math.top_k(chosen, count, sorted=False).indices
         ranked = self.ranker(tf.gather(features, top, batch_dims=1))[0]
         rows = tf.broadcast_to(tf.range(tf.shape(top)[0])[:, tf.newaxis], tf.shape(top))
         scores = tf.tensor_scatter_nd_update(first - _BEHIND, tf.stack([rows, top], axis=2), ranked)
@@ -70,11 +75,11 @@ class Feed(tf.Module):
         window could be learned from."""
         return tf.zeros(tf.shape(features)[:-1]) if self._weights is None else tf.linalg.matvec(features, self._weights)
 
-    def newcomer_scores(self, query: Query, features: tf.Tensor) -> tf.Tensor:
-        """[batch, items] float32: what new items are compared with each other by: the first stage's score, in which
+    def newcomer_scores(self, query: Query, among: Among, features: tf.Tensor) -> tf.Tensor:
+        """[batch, width] float32: what new items are compared with each other by: the first stage's score, in which
         what only others can have counts for all of them the same; the towers' where no window could be learned
         from."""
-        return self.channels.tower_scores(query) if self._weights is None else self.first_stage(features)
+        return self.channels.tower_scores(query, among) if self._weights is None else self.first_stage(features)
 
     def probabilities(self, features: tf.Tensor) -> tf.Tensor:
         """[..., features] to [..., events] float32: that a user turns to an item by an event within a window; NaN

@@ -15,12 +15,13 @@ import tensorflow as tf
 from schema import names
 from schema.errors import InputError
 from trainer.candidates import candidate_lists, join, learn_first_stage
-from trainer.channels import Channels, Crowd, embed_catalog
+from trainer.channels import NEVER, Channels, Crowd, embed_catalog
 from trainer.collaborative import interaction_matrix, learn_filters
 from trainer.data import States, inputs_of, with_targets
 from trainer.feed import Feed, Order
 from trainer.ranker import train_ranker
 from trainer.reading import TrainingData
+from trainer.retrieval import Retriever
 from trainer.tower_maker import TowerMaker, validation_ndcg
 from trainer.two_tower import TwoTower
 from trainer.weights import (
@@ -54,8 +55,8 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
 
     Args:
       data: what to learn from.
-      settings: the configuration's `model`, `ranking` and `encoder` sections, the latter with its `folder`, and
-        `history_length`.
+      settings: the configuration's `model`, `ranking`, `retrieval` and `encoder` sections, the latter with its
+        `folder`, and `history_length`.
       folder: of checkpoints: a run that was killed goes on with the epoch that it was in.
 
     Raises:
@@ -63,19 +64,20 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     """
     hyper, refit = settings["ranking"], settings["model"]["refit"]
     make = TowerMaker(data, settings, folder)
+    texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
     is_trained = settings["model"]["start"] != names.REINDEX
-    orders = _orders(data, settings, make) if is_trained else _earlier_orders(data, settings)
+    orders = _orders(data, settings, make, texts) if is_trained else _earlier_orders(data, settings)
     plan = [(data.cut, data.window(data.cut), CUT), (data.cut + 1, data.users, NOW)]
     feeds = []
     for number, states, name in plan if refit else plan[:1]:
-        channels = _channels(data, make(number, states, name), hyper, number, states, settings["model"]["seed"])
+        channels = _channels(data, make(number, states, name), texts, settings, number, states)
         feeds.append(Feed(channels, orders.get(name), hyper["candidates"], len(data.vocabulary.events)))
         if name in orders:
             make.weights[f"order_{name}"] = order_arrays(orders[name])
     return Fitted(feeds[0], feeds[-1], make.weights)
 
 
-def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker) -> dict[str, Order]:
+def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker, texts: Retriever) -> dict[str, Order]:
     """Name of the towers -> the ranking stage that goes with them, learned from the windows; empty without any."""
     hyper, seed, refit = settings["ranking"], settings["model"]["seed"], settings["model"]["refit"]
     windows, events = _windows(data), len(data.vocabulary.events)
@@ -86,7 +88,7 @@ def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker) -> d
     for number in [*windows, data.cut] if refit else windows:
         progress.info("ranking window %d of %d", number, data.cut)
         states = data.window(number)
-        channels = _channels(data, towers, hyper, number, states, seed)
+        channels = _channels(data, towers, texts, settings, number, states)
         offered = offered_in(data, number)
         if not len(weights):
             weights = learn_first_stage(channels, states, offered, seed)
@@ -135,16 +137,17 @@ def _earlier_orders(data: TrainingData, settings: dict[str, Any]) -> dict[str, O
 
 
 def _channels(
-    data: TrainingData, model: TwoTower, hyper: dict[str, Any], window: int, states: States, seed: int
+    data: TrainingData, model: TwoTower, texts: Retriever, settings: dict[str, Any], window: int, states: States
 ) -> Channels:
     """The channels as of a window's start; `states` are those of all users then, as far as there are any."""
+    hyper = settings["ranking"]
     pairs, items = data.pairs.before(window), len(data.catalog)
     progress.info("channels of %d pairs", len(pairs.items))
     matrix = interaction_matrix(pairs, len(data.vocabulary.users), items)
-    first = np.full(items, np.iinfo(np.int64).max // 2)
+    first = np.full(items, NEVER)
     known = pairs.items >= 0
     np.minimum.at(first, pairs.items[known], pairs.timestamps[known])
-    filters = learn_filters(matrix, hyper, seed)
+    filters = learn_filters(matrix, hyper, settings["model"]["seed"])
     # The latest users, where there are more than are compared.
     crowd = states.take(np.argsort(-states.history_times[:, 0], kind="stable")[: hyper["crowd"]])
     vectors = embed_states(model, crowd, items)
@@ -156,6 +159,8 @@ def _channels(
         Crowd(crowd.users, vectors, crowd.histories, crowd.history_times),
         hyper["nearest_users"],
         tuple(name for name, is_on in hyper["channels"].items() if is_on),
+        texts,
+        settings["retrieval"],
     )
 
 

@@ -86,7 +86,7 @@ class PartitionedIndex(tf.Module):
             return self._best(scores, rows, wanted)
         short = tf.math.top_k(scores, tf.minimum(_SPARE * wanted, tf.shape(scores)[1]), sorted=False)
         rows = tf.gather(rows, short.indices, batch_dims=1)
-        exact = tf.linalg.matvec(tf.gather(self._vectors, tf.maximum(rows, 0)), queries)
+        exact = tf.linalg.matvec(tf.gather(tf.convert_to_tensor(self._vectors), tf.maximum(rows, 0)), queries)
         return self._best(tf.where(short.values > LOWEST, exact, LOWEST), rows, wanted)
 
     @staticmethod

@@ -23,6 +23,12 @@ class Retriever(tf.Module):
         parts = partition(vectors.numpy(), settings["block"]) if is_indexed else None
         self._index = PartitionedIndex(parts, settings["probes"], vectors) if parts else None
 
+    @property
+    def vectors(self) -> tf.Tensor:
+        """[items, dimensions] float32, read as a whole, which copies nothing. A variable that was once gathered from is
+        copied by TensorFlow whenever it is read (its copy-on-read mode), so that rows are to be gathered from this."""
+        return tf.convert_to_tensor(self._vectors)
+
     def best(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores [batch, k] float32, the best first, and rows [batch, k] int32; `LOWEST` and -1 where there are no
         more.
@@ -42,4 +48,4 @@ class Retriever(tf.Module):
         return tf.reduce_sum(tf.cast(is_found, tf.float32), axis=1) / tf.reduce_sum(tf.cast(truth >= 0, tf.float32), 1)
 
     def _exact(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return padded_top_k(tf.matmul(queries, self._vectors, transpose_b=True), k)
+        return padded_top_k(tf.matmul(queries, self.vectors, transpose_b=True), k)

@@ -35,9 +35,7 @@ def run_fn(fn_args: FnArgs) -> None:
     encoder = open_encoder(settings["encoder"]["folder"], settings["encoder"]["max_tokens"])
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     with tempfile.TemporaryDirectory() as assets:
-        servable = Servable(
-            fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets, settings["retrieval"]
-        )
+        servable = Servable(fitted.then, fitted.now, encoder, transform, data.catalog, data.users, assets)
         defaults = {names.NEW_ITEMS_EVERY: [settings["ranking"][names.NEW_ITEMS_EVERY]]}
         users, items = data.users.user_ids.tolist(), data.catalog.item_ids.tolist()
         export(servable, fn_args.serving_model_dir, defaults, users, items)

@@ -4,7 +4,6 @@ Every input is batch-first. An optional input has a default with one row, which 
 """
 
 import os
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,9 +14,9 @@ from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
 from trainer.data import Catalog, States, with_a_column
 from trainer.evaluated_lists import list_facts
 from trainer.feed import Feed
+from trainer.pools import Among
 from trainer.preprocessing import EVENT_VOCABULARY
-from trainer.reranking import LOWEST, diversify, exclude, gumbel, keep_places, ranks
-from trainer.retrieval import Retriever
+from trainer.reranking import LOWEST, diversify, gumbel, keep_places, ranks
 from trainer.text_encoder import TextEncoder
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
@@ -38,7 +37,6 @@ class Servable(tf.Module):
       catalog: the items.
       users: what is known of each user now.
       asset_folder: an existing folder; the list of user ids is written there and copied into the export.
-      retrieval: the configuration's section: how the nearest items are found.
     """
 
     def __init__(
@@ -50,7 +48,6 @@ class Servable(tf.Module):
         catalog: Catalog,
         users: States,
         asset_folder: str,
-        retrieval: dict[str, Any],
     ):
         super().__init__(name=names.MODEL_NAME)
         self._then, self._now, self._encoder = then, now, encoder
@@ -72,10 +69,7 @@ class Servable(tf.Module):
         }
         events = transform.vocabulary_by_name(EVENT_VOCABULARY)
         self._events = [event.decode() for event in events]
-        self._tower_vectors = now.channels.item_vectors
         self._item_ids = tf.Variable(catalog.item_ids.tolist(), dtype=tf.string, trainable=False)
-        self._texts = now.channels.texts
-        self._alike, self._by_text = Retriever(self._tower_vectors, retrieval), Retriever(self._texts, retrieval)
         # Of all items' personal scores, mean and variance follow from those of the vectors.
         vectors = now.channels.vectors.numpy()
         self._mean_vector = tf.Variable(vectors.mean(axis=0), trainable=False)
@@ -186,8 +180,8 @@ class Servable(tf.Module):
             because = tf.gather(self._item_ids, tf.gather(memories, best, batch_dims=1))
             return tf.strings.join([prefix, because])
 
-        texts = closest(self._texts, "text:")
-        history = closest(self._tower_vectors, "history:")
+        texts = closest(self._now.channels.texts, "text:")
+        history = closest(self._now.channels.item_vectors, "history:")
         shares = {name: share for name, share in self._now.shares(features).items() if name != CONTEXT}
         told = {TOWERS: history, ITEMS: history, TEXT: texts, USERS: tf.fill(tf.shape(chosen), "users")}
         popular = tf.fill(tf.shape(chosen), "popular")
@@ -227,8 +221,9 @@ class Servable(tf.Module):
         kept = tf.ragged.boolean_mask(seen, _like(_rows(exclude_seen, batch), seen))
         unwanted = tf.RaggedTensor.from_tensor(self.item_index(_rows(exclude_item_ids, batch)))
         left_out = tf.concat([kept, unwanted], axis=1)
-        is_out = exclude(tf.zeros([batch, self._item_ids.shape[0]]), left_out) == LOWEST
-        scores, features = self._now.scores_and_features(query, is_out)
+        among = self._now.channels.among(query)
+        is_out = among.left_out(left_out)
+        scores, features = self._now.scores_and_features(query, among, is_out)
         scores = tf.where(is_out, LOWEST, scores)
         every, seeds = _rows(new_items_every, batch), _rows(seed, batch)
         drawn = gumbel(scores, exploration, seeds)
@@ -240,18 +235,20 @@ class Servable(tf.Module):
             tf.reduce_any(diversity > 0),
             lambda: tf.gather(
                 short.indices,
-                diversify(short.values, short.indices, self._tower_vectors, diversity, most),
+                diversify(short.values, among.items(short.indices), self._now.channels.item_vectors, diversity, most),
                 batch_dims=1,
             ),
             lambda: short.indices[:, :most],
         )
-        newcomers = tf.where(self._now.channels.is_new(query), self._now.newcomer_scores(query, features), LOWEST)
+        is_new = self._now.channels.is_new(query, among)
+        newcomers = tf.where(is_new, self._now.newcomer_scores(query, among, features), LOWEST)
         places = keep_places(scores, drawn, chosen, newcomers, k, every, exploration, seeds)
         filled, chosen = places.items >= 0, tf.maximum(places.items, 0)
-        reasons = self._reasons(query, chosen, tf.gather(features, chosen, batch_dims=1))
+        items = among.items(chosen)
+        reasons = self._reasons(query, items, tf.gather(features, chosen, batch_dims=1))
         reasons = tf.where(places.is_new, "new", reasons)
         return {
-            **self._answer(tf.gather(scores, chosen, batch_dims=1), chosen, filled),
+            **self._answer(tf.gather(scores, chosen, batch_dims=1), items, filled),
             names.REASONS: tf.where(filled, reasons, names.PADDING),
             names.PROPENSITIES: tf.where(filled, places.propensities, 0.0),
         }
@@ -259,15 +256,17 @@ class Servable(tf.Module):
     def similar_items(self, item_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their candidate embeddings; none for an item that is not in the catalogue."""
         index = tf.cast(self.item_index(item_id), tf.int32)
-        mine = tf.gather(self._tower_vectors, tf.maximum(index, 0))
-        scores, items = self._alike.best(mine, tf.reduce_max(k) + 1)
+        mine = tf.gather(self._now.channels.item_vectors, tf.maximum(index, 0))
+        scores, items = self._now.channels.alike.best(mine, tf.reduce_max(k) + 1)
         is_out = (items == index[:, tf.newaxis]) | (index[:, tf.newaxis] < 0)
         return self._top(tf.where(is_out, LOWEST, scores), items, _rows(k, tf.shape(item_id)[0]))
 
     def search(self, query: tf.Tensor, user_id: tf.Tensor, k: tf.Tensor) -> dict[str, tf.Tensor]:
         """Items by the cosine of their text with the query's; among close ones, what suits a known user comes first."""
         batch = tf.shape(query)[0]
-        scores, items = self._by_text.best(self._encoder(query), tf.maximum(_SEARCHED, _SHORT_LIST * tf.reduce_max(k)))
+        scores, items = self._now.channels.by_text.best(
+            self._encoder(query), tf.maximum(_SEARCHED, _SHORT_LIST * tf.reduce_max(k))
+        )
         users = _rows(user_id, batch)
         nothing = tf.fill([batch, 1], names.PADDING)
         zero = tf.zeros([batch], tf.int64)
@@ -293,8 +292,9 @@ class Servable(tf.Module):
         to the item by it within a window; NaN for what is no item of the catalogue."""
         query, _ = self.query(user_id, traits, history_item_ids, history_events, history_timestamps, timestamp)
         index = self.item_index(_rows(item_ids, tf.shape(user_id)[0]))
-        scores, features = self._now.scores_and_features(query)
-        theirs = tf.maximum(index, 0)
+        among = self._now.channels.among(query, index)
+        scores, features = self._now.scores_and_features(query, among)
+        theirs = tf.maximum(among.places(index), 0)
         probabilities = self._now.probabilities(tf.gather(features, theirs, batch_dims=1))
         answer = {names.SCORES: tf.gather(scores, theirs, batch_dims=1)}
         for i, event in enumerate(self._events):
@@ -344,23 +344,32 @@ class Servable(tf.Module):
         )
         seen = tf.RaggedTensor.from_tensor(self.item_index(dense[names.SEEN_ITEM_IDS]))
         targets = dense[names.TARGET_ITEM_IDS]
-        is_out = exclude(tf.zeros([tf.shape(targets)[0], self._item_ids.shape[0]]), seen) == LOWEST
-        scores, features = self._then.scores_and_features(query, is_out)
+        among = self._then.channels.among(query)
+        is_out = among.left_out(seen)
+        scores, features = self._then.scores_and_features(query, among, is_out)
         scores, items = tf.where(is_out, LOWEST, scores), self.item_index(targets)
         event_sets = with_a_column(dense[names.TARGET_EVENT_SETS], names.PADDING)[:, : tf.shape(items)[1]]
         return {
-            names.RANKS: ranks(scores, items),
+            names.RANKS: self._ranks(scores, items, among),
             names.RELEVANT: tf.reduce_sum(tf.cast(targets != names.PADDING, tf.int64), axis=1),
             names.INDEX_RECALL: self._index_recall(query.history[:, 0]),
-            **list_facts(self._then, query, scores, features, items, event_sets, self._events),
+            **list_facts(self._then, query, among, scores, features, items, event_sets, self._events),
         }
+
+    def _ranks(self, scores: tf.Tensor, items: tf.Tensor, among: Among) -> tf.Tensor:
+        """Ranks ([batch, most] int64) of items in the whole catalogue: what nothing proposed comes last."""
+        found = ranks(scores, among.places(items))
+        return tf.where((found == 0) & (items >= 0), tf.cast(among.count, tf.int64), found)
 
     def _index_recall(self, items: tf.Tensor) -> tf.Tensor:
         """[batch] float32: of the items that are most alike to one, by embedding and by text, the share that an index
         finds; NaN without an item (negative)."""
         shares = [
             retriever.recall(tf.gather(vectors, tf.maximum(items, 0)), _RECALLED)
-            for retriever, vectors in ((self._alike, self._tower_vectors), (self._by_text, self._texts))
+            for retriever, vectors in (
+                (self._now.channels.alike, self._now.channels.item_vectors),
+                (self._now.channels.by_text, self._now.channels.texts),
+            )
         ]
         return tf.where(items >= 0, (shares[0] + shares[1]) / 2, np.float32("nan"))
 

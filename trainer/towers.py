@@ -196,7 +196,13 @@ class QueryTower(tf.keras.Model):
             present &= ~self._coins.heads(tf.shape(present), self._dropout, 1)
         rows, mask = tf.maximum(history, 0), tf.cast(present, tf.float32)
         some = tf.cast(tf.reduce_any(present, axis=1), tf.float32)[:, tf.newaxis]
-        memories = tf.gather(self._norms[0](item_vectors), rows)  # normed before they are gathered: once for each item
+        # A training batch holds every item many times, one query few of a catalogue: each normed no more than needed.
+        norm = self._norms[0]
+        if training:
+            memories = tf.gather(norm(item_vectors), rows)
+        else:
+            flat = norm(tf.gather(item_vectors, tf.reshape(rows, [-1])))
+            memories = tf.reshape(flat, tf.concat([tf.shape(rows), [item_vectors.shape[1]]], axis=0))
         newest = some * (memories[:, 0] + self._looks.side(events[:, :1], ages[:, :1])) + (1 - some) * self._nothing
         looked = self._looks(newest, memories, mask, events, ages)
         newest = self._norms[1](newest + some * looked)

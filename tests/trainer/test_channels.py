@@ -5,10 +5,12 @@ import pytest
 import tensorflow as tf
 
 from tests.trainer.shapes import DAY, EVENTS, catalog_of, pairs_of, states_of
-from trainer.channels import Channels, Crowd
+from trainer.channels import NEVER, Channels, Crowd
 from trainer.collaborative import Filters, als_factors, cosine_neighbours, ease_neighbours, interaction_matrix
 from trainer.data import inputs_of
 from trainer.fitting import embed_states
+from trainer.pools import Pool
+from trainer.retrieval import Retriever
 from trainer.two_tower import TwoTower
 
 ITEMS, USERS = 15, 6
@@ -24,7 +26,8 @@ def states():
     return states_of(USERS, ITEMS)
 
 
-def channels_of(states, enabled=ALL):
+def channels_of(states, enabled=ALL, **retrieval):
+    settings = {"exact_below": 100, "proposed": 2, "block": 8, "probes": 2, **retrieval}
     tf.keras.utils.set_random_seed(1)
     catalog = catalog_of(ITEMS)
     model = TwoTower(catalog, np.ones(ITEMS, int), USERS, EVENTS, 4, 8, 0.1, 0.0, ITEMS, 1)
@@ -34,7 +37,8 @@ def channels_of(states, enabled=ALL):
     )
     crowd = Crowd(states.users, embed_states(model, states, ITEMS), states.histories, states.history_times)
     first = np.arange(ITEMS) * 10 * DAY
-    return Channels(model, catalog, first, filters, crowd, nearest=2, enabled=enabled)
+    texts = Retriever(tf.Variable(catalog.text_embeddings, trainable=False), settings)
+    return Channels(model, catalog, first, filters, crowd, 2, enabled, texts, settings)
 
 
 def features_of(channels, states):
@@ -147,3 +151,59 @@ def test_a_channel_that_is_off_is_gone(states, off):
     channels = channels_of(states, left)
     assert set(channels.channel_of()) == {*left, "context"}
     assert set(features_of(channels, states)) < set(channels_of(states).names_of())
+
+
+@pytest.mark.parametrize("items", [range(ITEMS), [3, 1, 1, -1, 7, 14, 3]])
+def test_features_of_a_pool_are_those_of_its_items(channels, states, items, monkeypatch):
+    """But for the strong scores that they are measured by, which are the pool's own."""
+    monkeypatch.setattr("trainer.channels._strongest", lambda scores, among: tf.ones([USERS, 1, 1]))
+    query = channels.query(*inputs_of(states, slice(None)))
+    pool = Pool([tf.tile([list(items)], [USERS, 1])], ITEMS)
+    listed, found, whole = pool.listed(USERS).numpy(), channels(query, pool).numpy(), channels(query).numpy()
+    for user in range(USERS):
+        there = listed[user] >= 0
+        assert sorted(set(items) - {-1}) == listed[user][there].tolist()
+        assert found[user][there] == pytest.approx(whole[user][listed[user][there]], abs=1e-4)
+
+
+def test_a_small_catalogue_is_ranked_whole_and_a_large_one_by_what_channels_propose(states):
+    query_of = lambda channels: channels.query(*inputs_of(states, slice(None)))  # noqa: E731
+    small = channels_of(states)
+    assert small.among(query_of(small)).is_whole
+    large = channels_of(states, exact_below=10, probes=100)
+    query = query_of(large)
+    wanted = tf.fill([USERS, 1], 9)
+    listed = large.among(query, wanted).listed(USERS).numpy()
+    features = features_of(large, states)
+    for user in range(USERS):
+        proposed = set(listed[user][listed[user] >= 0].tolist())
+        for channel in ("towers_cosine", "text", "ease_by_time", "alike_by_time", "users_7_days", "popularity_0"):
+            # An item that nothing speaks for is not proposed, and the towers and texts, of equals, propose either.
+            theirs = features[channel][user]
+            best = np.argsort(-theirs)[: 1 if channel == "popularity_0" else 2]
+            certain = [i for i in best if theirs[i] > np.sort(theirs)[-3] + 1e-5 and (theirs[i] != 0)]
+            assert set(certain) <= proposed, channel
+        assert 9 in proposed
+        assert len(proposed) < ITEMS
+    assert not large._among_new
+
+
+def test_what_is_new_is_proposed(states):
+    channels = channels_of(states, exact_below=10, proposed=3)
+    first = np.where(np.arange(ITEMS) == 4, NEVER, 0)
+    texts = channels.by_text
+    crowd, filters = channels._crowd, channels._filters
+    plain = lambda value: value.numpy()  # noqa: E731
+    made = Channels(
+        channels.model,
+        catalog_of(ITEMS),
+        first,
+        tf.nest.map_structure(plain, filters),
+        Crowd(*map(plain, crowd)),
+        2,
+        ALL,
+        texts,
+        {"exact_below": 10, "proposed": 1, "block": 8, "probes": 2},
+    )
+    query = made.query(*inputs_of(states, slice(None)))
+    assert (made.among(query).listed(USERS).numpy() == 4).any(axis=1).all()

@@ -10,6 +10,7 @@ from schema import names
 from tests.trainer.shapes import DAY, catalog_of, states_of, vocabulary_of
 from trainer.data import Pairs, States, inputs_of, ragged
 from trainer.fitting import fit, offered_in
+from trainer.pools import Everything
 from trainer.reading import TrainingData
 
 ITEMS, USERS = 14, 12
@@ -53,6 +54,7 @@ SETTINGS = {
         "hidden": [8],
         "event_weight": 0.1,
     },
+    "retrieval": {"exact_below": 100, "proposed": 2, "block": 8, "probes": 2},
 }
 
 
@@ -127,7 +129,7 @@ def test_what_is_held_out_does_not_touch_the_feed_that_is_judged(feeds, asked, t
 def test_only_candidates_are_ranked_and_the_rest_keep_the_first_stage_s_order(feeds, asked):
     then, *_ = feeds
     query = then.channels.query(*inputs_of(asked, slice(None)))
-    found, features = (value.numpy() for value in then.scores_and_features(query))
+    found, features = (value.numpy() for value in then.scores_and_features(query, Everything(ITEMS)))
     first = features @ then._weights.numpy()
     for row, theirs in zip(found, first, strict=True):
         order = np.argsort(-theirs)
@@ -145,7 +147,7 @@ def test_what_is_unwanted_takes_no_candidate_s_place(feeds, asked):
     query = then.channels.query(*inputs_of(asked, slice(None)))
     unwanted = np.zeros((5, ITEMS), bool)
     unwanted[:, :4] = True
-    found = then.scores(query, tf.constant(unwanted)).numpy()
+    found = then.scores_and_features(query, Everything(ITEMS), tf.constant(unwanted))[0].numpy()
     assert (found[:, 4:] > found[:, :4].max(axis=1, keepdims=True)).all()
 
 
@@ -162,6 +164,16 @@ def test_without_windows_the_towers_stand_alone(tmp_path, asked):
     query = then.channels.query(*inputs_of(asked, slice(None)))
     assert (then.scores(query).numpy() == then.channels.tower_scores(query).numpy()).all()
     assert np.isnan(then.probabilities(then.channels(query)).numpy()).all()
+
+
+def test_a_large_catalogue_is_learned_from_through_its_pools(tmp_path, asked):
+    settings = {**SETTINGS, "retrieval": {**SETTINGS["retrieval"], "exact_below": 5}}
+    then, *_ = fit(data_of(), settings, str(tmp_path))
+    query = then.channels.query(*inputs_of(asked, slice(None)))
+    among = then.channels.among(query)
+    assert not among.is_whole
+    scores, _ = (value.numpy() for value in then.scores_and_features(query, among))
+    assert np.isfinite(scores[among.listed(tf.constant(5)).numpy() >= 0]).all()
 
 
 def test_what_came_after_a_window_was_not_offered_in_it():
