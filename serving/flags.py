@@ -40,6 +40,8 @@ class Flags:
     tensorflow_intra_op_parallelism: int = _flag(0, "Threads of one op.")
     tensorflow_inter_op_parallelism: int = _flag(0, "Ops at a time.")
     enable_grpc_healthcheck_service: bool = _flag(False, "The standard gRPC health service.")
+    request_log_folder: str = _flag("", "homefeed's own: gets a sample of the requests, without users.")
+    request_log_share: float = _flag(0.01, "Of the requests that are logged there.")
 
     @classmethod
     def described(cls) -> list[tuple[str, Any, str]]:

@@ -23,7 +23,15 @@ from tensorflow_serving.apis import (
 )
 
 from serving.errors import Code, ServingError, invalid, of_runtime
-from serving.inference import DEFAULT_SIGNATURE, Version, classify, multi_inference, predict, regress
+from serving.inference import (
+    DEFAULT_SIGNATURE,
+    Version,
+    classify,
+    example_count,
+    multi_inference,
+    predict,
+    regress,
+)
 from serving.loading import Loaded
 from serving.models import Models
 
@@ -137,8 +145,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             version = self._version(spec, context, api)
             response.result.CopyFrom(ask(version, spec.signature_name, request.input))
             given = request.input
-            count = len(given.example_list.examples) + len(given.example_list_with_context.examples)
-            self._models.count_examples(spec.name, count)
+            self._models.count_examples(spec.name, example_count(given))
             return _answered(response, spec, version)
 
         return self._answer(context, answer, request.model_spec.name, api)

@@ -105,6 +105,11 @@ def _check_tensor(name: str, value: np.ndarray, info: meta_graph_pb2.TensorInfo)
         raise invalid(f"input {name}: expected shape {shape}, got {value.shape}.")
 
 
+def example_count(given: input_pb2.Input) -> int:
+    """How many `tf.Example`s an Input holds."""
+    return len(given.example_list.examples) + len(given.example_list_with_context.examples)
+
+
 def serialized_examples(given: input_pb2.Input) -> np.ndarray:
     """[examples] object: the serialized `tf.Example`s of an Input; a context goes before each of its examples.
 

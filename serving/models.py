@@ -18,6 +18,7 @@ from serving.model_config import policy_of
 from serving.versions import VersionedModel, VersionStatus
 
 log = logging.getLogger("homefeed.serving")
+Note = Callable[[str, Arrays], None]
 
 
 class Models:
@@ -26,10 +27,11 @@ class Models:
     Args:
       loader: how versions are loaded.
       early_labels: labels may be given to versions that are not served yet.
+      note: is told (signature, inputs) of each request that was answered.
     """
 
-    def __init__(self, loader: Loader, early_labels: bool = False):
-        self.metrics = loader.metrics
+    def __init__(self, loader: Loader, early_labels: bool = False, note: Note | None = None):
+        self.metrics, self._note = loader.metrics, note
         self._loader, self._early_labels = loader, early_labels
         self._models: dict[str, VersionedModel] = {}
         self._changing = threading.Lock()
@@ -109,6 +111,8 @@ class Models:
             start = time.perf_counter()
             answer = found.run(signature, inputs, outputs)
             self.metrics.runtime_latency.add(name, api, "TF1", value=1e6 * (time.perf_counter() - start))
+            if self._note is not None:
+                self._note(signature, inputs)
             return answer
 
         return found._replace(run=run)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from serving.errors import Code, ServingError, invalid, of_runtime
 from serving.grpc_service import metadata_of, status_of
-from serving.inference import DEFAULT_SIGNATURE, classify, predict, regress
+from serving.inference import DEFAULT_SIGNATURE, classify, example_count, predict, regress
 from serving.json_tensors import (
     classification_results,
     examples_input,
@@ -176,7 +176,10 @@ def _ask(
     signature, given = signature_name(request), examples_input(request)
     version = models.version(name, number, label, timeout_ms=timeout_ms, api=api)
     if method == "classify":
-        return classification_results(classify(version, signature, given))
-    if method == "regress":
-        return regression_results(regress(version, signature, given))
-    raise invalid(f"Malformed request: POST {method}")
+        answer = classification_results(classify(version, signature, given))
+    elif method == "regress":
+        answer = regression_results(regress(version, signature, given))
+    else:
+        raise invalid(f"Malformed request: POST {method}")
+    models.count_examples(name, example_count(given))
+    return answer

@@ -24,6 +24,7 @@ from serving.messages import ModelServerConfig, MonitoringConfig, SessionConfig,
 from serving.metrics import PAGE, Metrics
 from serving.model_config import model_config, read_config
 from serving.models import Models
+from serving.request_log import RequestLog
 from serving.rest_service import RestOptions, rest_app
 from serving.versions import Policy
 
@@ -61,7 +62,9 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
         raise InputError(f"--rest_api_port: {flags.port} is the gRPC port already.")
     metrics = Metrics()
     pool = _batch_pool(flags, metrics)
-    models = Models(_loader(flags, metrics, pool), flags.allow_version_labels_for_unavailable_models)
+    requests = _request_log(flags)
+    note = requests.note if requests else None
+    models = Models(_loader(flags, metrics, pool), flags.allow_version_labels_for_unavailable_models, note)
     look = _first_look(flags, models)
     listener = _listen(flags.rest_api_port) if flags.rest_api_port else None
     try:
@@ -96,6 +99,8 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
             rest[1].join(_DRAIN_SECONDS)
         if pool:
             pool.stop()
+        if requests:
+            requests.close()
         log.info("stopped")
 
 
@@ -111,6 +116,19 @@ def _start_rest(
     thread = threading.Thread(target=rest.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
     thread.start()
     return rest, thread
+
+
+def _request_log(flags: Flags) -> RequestLog | None:
+    if not flags.request_log_folder:
+        return None
+    if not 0 < flags.request_log_share <= 1:
+        raise InputError(f"--request_log_share={flags.request_log_share}: has to be above 0 and at most 1.")
+    try:
+        return RequestLog(flags.request_log_folder, flags.request_log_share)
+    except OSError as error:
+        raise InputError(
+            f"--request_log_folder: {flags.request_log_folder} cannot be made ({error.strerror})."
+        ) from error
 
 
 def _batch_pool(flags: Flags, metrics: Metrics) -> BatchPool | None:

@@ -519,3 +519,15 @@ def test_the_command_serves_until_it_is_told_to_end(exported, tmp_path):
     assert process.returncode == 0
     events = [json.loads(line)["event"] for line in errors.splitlines() if line.startswith('{"time"')]
     assert events == ["available", "draining", "stopped"]
+
+
+def test_the_page_counts_examples_that_were_asked_over_rest(tmp_path):
+    write_half_plus_two(tmp_path / "1")
+    config = tmp_path / "monitoring.config"
+    config.write_text("prometheus_config { enable: true }")
+    with serving(tmp_path, monitoring_config_file=str(config)) as (_, rest_port):
+        url = f"http://localhost:{rest_port}"
+        body = {"signature_name": "regress_x_to_y", "examples": [{"x": 1.0}, {"x": 2.0}, {"x": 3.0}]}
+        assert httpx.post(f"{url}/v1/models/m:regress", json=body).json()["results"] == [2.5, 3.0, 3.5]
+        page = httpx.get(f"{url}/monitoring/prometheus/metrics").text
+        assert ':tensorflow:serving:request_example_counts_sum{model="m"} 3' in page
