@@ -84,6 +84,9 @@ lock: $(STAMP)
 	@printf "sentence-transformers ; python_version < '3'\n" > .venv/overrides.txt
 	@.uv/bin/uv pip compile setup.py --extra dev --override .venv/overrides.txt --generate-hashes \
 		--python $(BIN)/python --no-header -q -o requirements.lock
+	@# What TensorFlow needs on GPUs, beside the packages above.
+	@echo "tensorflow[and-cuda]==2.16.2" | .uv/bin/uv pip compile - --constraint requirements.lock --generate-hashes \
+		--python $(BIN)/python --no-header --no-annotate -q | awk '/^[a-z]/ {on = /^nvidia-/} on' > requirements-gpu.lock
 
 clean:
 	rm -rf .venv .venv-peers .uv build *.egg-info demo

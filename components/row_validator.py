@@ -20,7 +20,7 @@ from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
-from components.artifacts import QuarantinedRows, RowAnomalies
+from components.artifacts import RowAnomalies
 from components.columnar import (
     buckets_of,
     concat,
@@ -225,7 +225,7 @@ def RowValidator(
     examples: InputArtifact[Examples],
     anomalies: OutputArtifact[RowAnomalies],
     rows: OutputArtifact[Examples],
-    quarantine: OutputArtifact[QuarantinedRows],
+    quarantine: OutputArtifact[Examples],
     table: Parameter[str],
     columns: Parameter[str],
     limits: Parameter[str],
@@ -308,9 +308,7 @@ def _quarantine_days(
     return left_out
 
 
-def _publish_day(
-    quarantine: QuarantinedRows, store: SpanStore, span: Span, rule: str, columns: Mapping[str, type]
-) -> None:
+def _publish_day(quarantine: Examples, store: SpanStore, span: Span, rule: str, columns: Mapping[str, type]) -> None:
     """Puts a day's otherwise usable rows aside, with the rule as their reason."""
     files = sorted(fileio.glob(f"{store.path(span)}/data_tfrecord-*"))
     for number, path in enumerate(files):

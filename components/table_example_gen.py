@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,6 +13,7 @@ from tfx.v1.dsl.components import BeamComponentParameter, OutputArtifact, Parame
 
 from components.columnar import load_columns
 from components.examples import write_examples
+from components.input_folders import inspect_table, window_of
 from components.privacy import Privacy, hash_user_ids, suppress, values_of_users
 from components.spans import SpanStore, check_unchanged, load_spans, publish, span_files
 from components.table_reader import read_batches
@@ -91,6 +93,7 @@ def TableExampleGen(
     base: Parameter[str],
     suffix: Parameter[str],
     spans: Parameter[str],
+    days: Parameter[int],
     columns: Parameter[str],
     privacy: Parameter[str],
     key_check: Parameter[str],
@@ -103,8 +106,10 @@ def TableExampleGen(
     Args:
       examples: gets the rows, in the form of `table_reader.read_batches`.
       table: one of `names.TABLES`.
-      base, suffix: where the files are, see `spans.span_files`.
-      spans: `dump_spans` of the window.
+      base, suffix: where the files are, see `spans.span_files`; `suffix` is read with `spans`.
+      spans: `dump_spans` of the window; empty where whoever built the DAG could not look at the folder: it is looked at
+        here.
+      days: the last so many calendar days of the folder are the window then; 0 for all.
       columns: JSON, column -> one of `names.COLUMN_TYPES`.
       privacy: JSON of `Privacy`.
       key_check: tells which key hashes the user ids; the key itself is read from the environment.
@@ -113,7 +118,11 @@ def TableExampleGen(
     rules = Privacy(**json.loads(privacy))
     kinds = rules.columns(load_columns(columns))
     thresholds = {column: k for column, k in rules.suppress.items() if column in kinds}
-    window = load_spans(spans)
+    if spans:
+        window = load_spans(spans)
+    else:
+        found = inspect_table(base, table)
+        suffix, window = found.suffix, window_of(found, days or None, Path(cache_folder, f"fingerprints-{table}.json"))
     store = SpanStore(
         f"{cache_folder}/examples/{table}",
         {"columns": columns, "privacy": privacy, "key": key_check, "code": code_version},

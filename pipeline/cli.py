@@ -4,8 +4,11 @@ TensorFlow and TFX are imported by the commands that need them, so that `--help`
 """
 
 import datetime as dt
+import json
 import os
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
@@ -17,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
+from pipeline.kubeflow.commands import compile_command, replay, schedule, submit
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 from serving.flags import Flags
@@ -181,23 +185,52 @@ def reindex(assignments: tuple[str, ...], **where: Any) -> None:
     _run(None, assignments=(*assignments, "model.start=reindex"), **where)
 
 
-def _run(
-    until: str | None,
+@homefeed.command()
+@_of_a_run
+@click.option("--poll", default=60.0, type=click.FloatRange(1), help="Seconds between two looks at the folders.")
+@click.option("--settle", default=60.0, type=click.FloatRange(0), help="A day is here when its files are this old.")
+@click.option("--tries", default=5, type=click.IntRange(1), help="After so many failures a day is left out.")
+@click.option("--once", "is_once", is_flag=True, help="End when nothing is due.")
+def watch(poll: float, settle: float, tries: int, is_once: bool, **where: Any) -> None:
+    """Runs each new day of the log as it arrives: validate, train on from the last pushed model, evaluate, gate, push.
+    A day that the data gate refuses is left out, and the next one goes on.
+
+    Example: homefeed watch --behaviors shop/behaviors --catalog shop/catalog --workspace w
+    """
+    folders, config = _folders_and_config(**where)
+    from pipeline.watch import Day
+    from pipeline.watch import watch as run_days
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def told(name: str, day: Day) -> None:
+        click.echo(f"{name}: {day.state} in {day.seconds:.0f} s. {day.why}".rstrip())
+
+    run_days(config, folders, where["workspace"], poll, settle, tries, is_once, told, stop.wait)
+
+
+def _folders_and_config(
     behaviors: str,
     catalog: str,
-    workspace: str,
     users: str | None,
     config_file: str | None,
     assignments: tuple[str, ...],
-) -> None:
+    workspace: str,
+) -> tuple[dict[str, str], Any]:
     from pipeline.config import load_config
 
-    config = load_config(config_file, assignments)
+    folders = {names.BEHAVIORS: behaviors, names.CATALOG: catalog, **({names.USERS: users} if users else {})}
+    return folders, load_config(config_file, assignments)
+
+
+def _run(until: str | None, **where: Any) -> None:
+    folders, config = _folders_and_config(**where)
     from pipeline.local_runner import run_locally
     from pipeline.outcome import print_outcome, wide_console
 
-    folders = {names.BEHAVIORS: behaviors, names.CATALOG: catalog, **({names.USERS: users} if users else {})}
-    outcome = run_locally(config, folders, workspace, until)
+    outcome = run_locally(config, folders, where["workspace"], until)
     print_outcome(outcome, wide_console())
     if until:
         return
@@ -342,6 +375,31 @@ def _tell_release(entry: Any, serving: Path) -> None:
 
 
 @homefeed.command()
+@click.option("--workspace", required=True, help="Of the run whose training data is compared with.")
+@click.option("--requests", required=True, help="Folder that `homefeed serve --request_log_folder` has written.")
+@click.option("--bound", default=0.1, type=click.FloatRange(0, 1), help="Distance of a feature that is too far.")
+@click.option("--json", "as_json", is_flag=True)
+def drift(workspace: str, requests: str, bound: float, as_json: bool) -> None:
+    """How far what is asked of a server is from what the model was trained on. Exit code 3 where a feature is too far.
+
+    Example: homefeed drift --workspace w --requests requests
+    """
+    from dataclasses import asdict
+
+    from pipeline.drift import drift as compare_with_training
+    from pipeline.drift import print_drift
+
+    distances, facts = compare_with_training(_records(workspace)[0], requests, bound)
+    if as_json:
+        click.echo(json.dumps({"facts": facts, "distances": [asdict(one) for one in distances]}, indent=1))
+    else:
+        print_drift(distances, facts, Console())
+    far = [one.feature for one in distances if one.is_far]
+    if far:
+        raise GateRefused(f"requests are not like the training data in {', '.join(far)}.")
+
+
+@homefeed.command()
 @click.option("--workspace", required=True, help="Whose pushed versions they are.")
 @click.option("--address", "addresses", multiple=True, help="Of a server, to see what it serves.")
 @click.option("--last", default=10, type=click.IntRange(1), help="Releases that are shown.")
@@ -438,6 +496,10 @@ def _print_counts(counts: Counter[str], out: str) -> None:
     for label, count in sorted(counts.items()):
         table.add_row(label, f"{count:,}")
     Console().print(table)
+
+
+for command in (compile_command, replay, submit, schedule):
+    homefeed.add_command(command)
 
 
 def main() -> None:

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from components.rules import RULES, Kind, Limits
+from pipeline.kubeflow.settings import Kubeflow
+from pipeline.section import Section
 from schema import names
 from schema.errors import InputError
 
 _LIMITS = Limits()  # the rules' own defaults
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RuleSetting(Section):
@@ -232,9 +230,11 @@ class Ranking(Section):
 
 
 class Retrieval(Section):
-    """How similar items and search find the nearest of a catalogue, see `trainer/partitioned_top_k.py`."""
+    """How the best of a large catalogue are found without looking at all of it, see `trainer/partitioned_top_k.py` and
+    `trainer/pools.py`."""
 
     exact_below: int = Field(20_000, ge=0, description="items up to which all are compared; beyond, an index is asked")
+    proposed: int = Field(500, ge=1, description="items that each channel proposes for the feed of a larger catalogue")
     block: int = Field(128, ge=8, description="items of a block of the index")
     probes: int = Field(32, ge=1, description="blocks that are looked at: more find more, and take longer")
 
@@ -363,6 +363,7 @@ class Config(Section):
     serving: Serving = Serving()
     batch: Batch = Batch()
     beam: Beam = Beam()
+    kubeflow: Kubeflow = Kubeflow()
 
     def table_columns(self, table: str) -> dict[str, str]:
         """Column -> its type's name, of a table: homefeed's own, then the configuration's."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from components.artifacts import DataBlessing
 from components.data_gate import explain, read_verdict
 from components.evaluation_results import read_evaluation
 from components.serving_checks import CHECKS
@@ -95,7 +96,7 @@ def judge(store: Store, serving: Path, version: int | None = None) -> Judgement:
 
 
 def _of_data(lineage: Lineage) -> Verdict:
-    artifact = lineage.newest("DataBlessing")
+    artifact = lineage.newest(DataBlessing.TYPE_NAME)
     if artifact is None:
         return Verdict(DATA, reasons=["has not run."])
     verdict = read_verdict(artifact)

@@ -1,12 +1,12 @@
 """Runs the DAG on this machine: one workspace folder, SQLite ML Metadata, TFX's LocalDagRunner."""
 
-import hashlib
+import dataclasses
 import logging
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,26 +19,31 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from tfx.orchestration.portable.launcher import Launcher
 
 from components.data_gate import ERROR, explain
+from components.input_folders import Table, inspect_table, window_of
 from pipeline.config import Config
 from pipeline.encoder_download import local_encoder
-from pipeline.inputs import inspect_table, window_of
 from pipeline.outcome import Outcome, read_outcome
-from pipeline.pipeline import Places, Window, build_pipeline
+from pipeline.pipeline import Places, Window, build_pipeline, code_version, schemas_folder
 from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
-_ROOT = Path(__file__).resolve().parent.parent
 DATA_GATE = "DataGate"
-_CODE = ("components", "schema", "trainer")
 
 
-def run_locally(config: Config, folders: Mapping[str, str], workspace: str, until: str | None = None) -> Outcome:
+def run_locally(
+    config: Config,
+    folders: Mapping[str, str],
+    workspace: str,
+    until: str | None = None,
+    keeps: Callable[[str, str], bool] = lambda table, day: True,
+) -> Outcome:
     """Runs the whole pipeline.
 
     Args:
       config: checked configuration.
       folders: table -> input folder: behaviors, catalog and perhaps users.
       until: the last step that runs; None for all. A run until DataGate returns even where that refuses.
+      keeps: (table, day's folder) -> whether it is used; the window counts from the last day that is.
       workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite` and `serving/homefeed/VERSION/`.
 
     Returns:
@@ -48,7 +53,7 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
       InputError: an input folder, the encoder or the workspace cannot be used; nothing was written.
       GateRefused: DataGate blocked the data; nothing after it has run.
     """
-    tables = {name: inspect_table(folder, name) for name, folder in folders.items()}
+    tables = {name: _kept(inspect_table(folder, name), name, keeps) for name, folder in folders.items()}
     root = Path(workspace).resolve()
     downloaded = local_encoder(config.encoder.path, config.encoder.sha256, str(root / "cache" / "encoders"))
     encoder = resolve_encoder(downloaded)
@@ -64,7 +69,7 @@ def run_locally(config: Config, folders: Mapping[str, str], workspace: str, unti
             encoder=encoder,
             encoder_fingerprint=fingerprint(encoder, config.encoder.max_tokens),
             push=str(push),
-            code_version=_code_version(),
+            code_version=code_version(),
         )
         metadata = metadata_of(root)
         with _told(root) as (log, steps):
@@ -94,13 +99,11 @@ def metadata_of(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
     return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(workspace / "metadata.sqlite"))
 
 
-def schemas_folder(config: Config) -> str:
-    """The folder of curated schemas. Raises InputError where the configuration's lacks one."""
-    folder = Path(config.schemas or _ROOT / "schema").resolve()
-    for name in (*names.TABLES, "interactions"):
-        if not (folder / f"{name}.pbtxt").is_file():
-            raise errors.InputError(f"{folder / f'{name}.pbtxt'}: is missing; copy homefeed's schema/*.pbtxt there.")
-    return str(folder)
+def _kept(table: Table, name: str, keeps: Callable[[str, str], bool]) -> Table:
+    spans = {day: files for day, files in table.spans.items() if keeps(name, day)}
+    if not spans:
+        raise errors.InputError(f"{table.base}: holds no day of {name} that is to be used.")
+    return dataclasses.replace(table, spans=spans)
 
 
 def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
@@ -115,14 +118,6 @@ def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
         return getattr(errors, found[1])(found[2].split(" [while running")[0])
     what = (str(error).strip().splitlines() or [""])[-1][:300]
     return errors.HomefeedError(f"{step} failed ({type(error).__name__}: {what}); see {log}.")
-
-
-def _code_version() -> str:
-    """Fingerprint of the code that runs inside steps: TFX's cache goes by inputs and parameters alone."""
-    digest = hashlib.sha256()
-    for file in sorted(path for folder in _CODE for path in (_ROOT / folder).rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

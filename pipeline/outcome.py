@@ -10,6 +10,7 @@ from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.table import Table
 
+from components.artifacts import DataBlessing, ModelCards
 from components.data_gate import INFO, read_verdict, taken_out
 from components.evaluation_results import ALL, Evaluation, read_evaluation
 from components.interactions import ACTIVITY_BANDS
@@ -58,9 +59,9 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
         made = [e.artifact_id for e in events if e.type == mlmd.proto.Event.OUTPUT]
         for artifact in store.get_artifacts_by_id(made):
             outputs[types[artifact.type_id]] = artifact
-    if "DataBlessing" not in outputs:  # a run that ended before the gate
+    if DataBlessing.TYPE_NAME not in outputs:  # a run that ended before the gate
         return outcome
-    verdict = read_verdict(outputs["DataBlessing"])
+    verdict = read_verdict(outputs[DataBlessing.TYPE_NAME])
     outcome.blessed, outcome.findings, outcome.rows = verdict["blessed"], verdict["findings"], verdict["rows"]
     if "PushedModel" not in outputs:  # the data half alone, or refused data
         return outcome
@@ -70,7 +71,7 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
     pushed = outputs["PushedModel"].custom_properties
     if pushed["pushed"].int_value == 1:
         outcome.pushed = Path(pushed["pushed_destination"].string_value)
-    outcome.card = Path(outputs["ModelCard"].uri) if "ModelCard" in outputs else None
+    outcome.card = Path(outputs[ModelCards.TYPE_NAME].uri) if ModelCards.TYPE_NAME in outputs else None
     return outcome
 
 

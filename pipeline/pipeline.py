@@ -1,9 +1,11 @@
 """The DAG: behaviour log → examples → statistics and validation → gate → interactions → transform → train → evaluate →
 push. It knows nothing of the place where it runs; the runners do."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tfx.v1 as tfx
@@ -21,6 +23,7 @@ from components.atomic_pusher import atomic_pusher
 from components.baseline import LastPushedModelStrategy
 from components.batch_recommender import BatchRecommender
 from components.data_gate import BLESSED, DataGate
+from components.input_folders import Table
 from components.interaction_gen import InteractionGen
 from components.model_card import ModelCard
 from components.row_validator import RowValidator
@@ -34,16 +37,18 @@ from components.text_embedding_gen import TextEmbeddingGen
 from pipeline.beam_runners import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import eval_config
-from pipeline.inputs import Table
 from schema import names
 from schema.errors import InputError
 from schema.privacy import key_check, user_id_key
 
+ROOT = Path(__file__).resolve().parent.parent
+_CODE = ("components", "schema", "trainer")
 ENCODER_FN = "trainer.text_encoder.load_encoder"
 RUN_FN = "trainer.run_fn.run_fn"
 TUNER_FN = "trainer.tuning.tuner_fn"
 PREPROCESSING_FN = "trainer.preprocessing.preprocessing_fn"
 CONNECT_FN = "serving.client.connect"
+LastPushed = Callable[[str, Channel | None], BaseNode]  # (node's id, this run's model) -> node
 # Of the configuration's `encoder` section, what training depends on.
 _OF_TRAINING = {"max_tokens", "mode", "last_n", "lora_rank", "learning_rate", "recompute", "precision"}
 
@@ -73,9 +78,16 @@ class Places:
     code_version: str
 
 
+def last_pushed_by_lineage(node_id: str, candidate: Channel | None) -> BaseNode:
+    """A step whose output `model` is the last pushed one, `candidate` left out: ML Metadata is asked."""
+    others = {} if candidate is None else {"candidate": candidate}
+    pushed = {"model": Channel(type=Model), "pushed_model": Channel(type=PushedModel), **others}
+    return Resolver(strategy_class=LastPushedModelStrategy, **pushed).with_id(node_id)
+
+
 @dataclass(frozen=True)
 class Window:
-    """One input table, and the days of it that are used."""
+    """One input table, and the days of it that are used; no days where the first step is to look for them."""
 
     table: Table
     spans: list[Span]
@@ -87,6 +99,7 @@ def build_pipeline(
     places: Places,
     metadata: metadata_store_pb2.ConnectionConfig | None,
     until: str | None = None,
+    last_pushed: LastPushed = last_pushed_by_lineage,
 ) -> tfx.dsl.Pipeline:
     """Wires every step.
 
@@ -96,12 +109,13 @@ def build_pipeline(
       places: where the runner keeps things.
       metadata: connection to ML Metadata, where the runner does not bring its own.
       until: the last step that runs; None for all.
+      last_pushed: makes the steps that find the last pushed model.
 
     Raises:
       InputError: there is no such step.
     """
     data, gate, rows = _data_half(config, tables, places)
-    steps = [*data, *_model_half(config, places, gate, rows)]
+    steps = [*data, *_model_half(config, places, gate, rows, last_pushed)]
     if until is not None:
         ids = [step.id for step in steps]
         if until not in ids:
@@ -135,7 +149,8 @@ def _data_half(
         example_gen = TableExampleGen(
             base=table.table.base,
             suffix=table.table.suffix,
-            spans=dump_spans(table.spans),
+            spans=dump_spans(table.spans) if table.spans else "",
+            days=config.window.days or 0,
             privacy=config.privacy.model_dump_json(),
             key_check=key_check(user_id_key()) if config.privacy.hash_user_ids else "",
             **where,
@@ -161,7 +176,7 @@ def _data_half(
         # Looks at single rows, which statistics cannot name, and parts those to use from those to leave out.
         row_validator = RowValidator(
             examples=example_gen.outputs["examples"],
-            limits=json.dumps(_limits(config, places.schemas), sort_keys=True),
+            limits=json.dumps(_limits(config), sort_keys=True),
             future_tolerance_hours=config.gate.future_tolerance_hours,
             treatment=json.dumps({rule: s.rows for rule, s in config.gate.rules.items()}, sort_keys=True),
             **({"catalog": rows[names.CATALOG]} if name == names.BEHAVIORS else {}),
@@ -187,20 +202,42 @@ def _data_half(
     return [*steps, gate], gate, rows
 
 
-def _limits(config: Config, schemas: str) -> dict[str, object]:
+def schemas_folder(config: Config) -> str:
+    """The folder of curated schemas. Raises InputError where the configuration's lacks one."""
+    folder = Path(config.schemas or ROOT / "schema").resolve()
+    for name in (*names.TABLES, "interactions"):
+        if not (folder / f"{name}.pbtxt").is_file():
+            raise InputError(f"{folder / f'{name}.pbtxt'}: is missing; copy homefeed's schema/*.pbtxt there.")
+    return str(folder)
+
+
+def code_version() -> str:
+    """Fingerprint of the code that runs inside steps: TFX's cache goes by inputs and parameters alone."""
+    digest = hashlib.sha256()
+    for file in sorted(path for folder in _CODE for path in (ROOT / folder).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _limits(config: Config) -> dict[str, object]:
     """`components.rules.Limits` but for the time of the run."""
+    schemas = schemas_folder(config)
     own = ("rules", "schema_severity", "min_drift_rows", "future_tolerance_hours")
     max_bytes = {table: length_bounds(f"{schemas}/{table}.pbtxt") for table in names.TABLES}
     return {"events": config.events, "max_bytes": max_bytes, **config.gate.model_dump(exclude=set(own))}
 
 
-def _model_half(config: Config, places: Places, gate: BaseNode, rows: Mapping[str, Channel]) -> list[BaseNode]:
+def _model_half(
+    config: Config, places: Places, gate: BaseNode, rows: Mapping[str, Channel], last_pushed: LastPushed
+) -> list[BaseNode]:
     """From the gate to the push. TFX runs none of it where the gate has not blessed the data."""
     with Cond(gate.outputs["blessing"].future()[0].custom_property(BLESSED) == 1):
-        return _steps_to_push(config, places, gate, rows)
+        return _steps_to_push(config, places, gate, rows, last_pushed)
 
 
-def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Mapping[str, Channel]) -> list[BaseNode]:
+def _steps_to_push(
+    config: Config, places: Places, data_gate: BaseNode, rows: Mapping[str, Channel], last_pushed: LastPushed
+) -> list[BaseNode]:
     code = {"code_version": places.code_version}
 
     # Brings in the schema of the interactions below.
@@ -252,11 +289,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     )
 
     # Finds the model to start from, where one is not trained from nothing.
-    earlier = Resolver(
-        strategy_class=LastPushedModelStrategy,
-        model=Channel(type=Model),
-        pushed_model=Channel(type=PushedModel),
-    ).with_id("EarlierModelResolver")
+    earlier = last_pushed("EarlierModelResolver", None)
     starts_fresh = config.model.start == names.FRESH
     base_model = None if starts_fresh else earlier.outputs["model"]
 
@@ -290,12 +323,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
     )
 
     # Finds the model that is in production.
-    baseline = Resolver(
-        strategy_class=LastPushedModelStrategy,
-        model=Channel(type=Model),
-        pushed_model=Channel(type=PushedModel),
-        candidate=trainer.outputs["model"],
-    ).with_id("BaselineResolver")
+    baseline = last_pushed("BaselineResolver", trainer.outputs["model"])
 
     # Says of each held-out example which slices it is in.
     slice_gen = SliceGen(examples=examples, **code)
@@ -342,7 +370,7 @@ def _steps_to_push(config: Config, places: Places, data_gate: BaseNode, rows: Ma
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=serving_validator.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
-        settings=config.model_dump_json(),
+        settings=config.model_dump_json(exclude={"kubeflow"}),
         **code,
     )
 

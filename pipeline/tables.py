@@ -6,8 +6,8 @@ import numpy as np
 from rich.table import Table
 
 from components.columnar import rows_of
+from components.input_folders import inspect_table
 from components.table_reader import read_batches
-from pipeline.inputs import inspect_table
 from schema import names
 
 _REASONS = {"history": "{}", "text": "reads like {}", "users": "similar users"}

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from pipeline.inputs import inspect_table, window_of
+from components.input_folders import inspect_table, window_of
 from schema import names
 from schema.errors import InputError
 

@@ -1,0 +1,1 @@
+"""The pipeline on Kubeflow: compiled, replayed on one machine, submitted, scheduled."""

@@ -1,0 +1,232 @@
+"""Continuous training: which day is due, what becomes of it, and what a kill leaves."""
+
+import os
+import time
+from pathlib import Path
+
+import filelock
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.spans import Span
+from pipeline import watch as module
+from pipeline.config import load_config
+from pipeline.watch import (
+    FAILED,
+    LOCK,
+    NOT_PUSHED,
+    PUSHED,
+    QUARANTINED,
+    STATE,
+    Day,
+    due,
+    read_state,
+    watch,
+    work_off,
+    write_state,
+)
+from schema import names
+from schema.errors import GateRefused, HomefeedError, InputError
+
+DAYS = [Span(f"2025-01-{n:02d}", f"f{n}") for n in range(1, 5)]
+
+
+def done(*states):
+    return {span.name: Day(span.fingerprint, state) for span, state in zip(DAYS, states, strict=False)}
+
+
+def raising(error):
+    def run(left_out, until):
+        raise error
+
+    return run
+
+
+def test_the_oldest_day_that_is_new_is_due():
+    assert due({}, DAYS, 0) == DAYS[0]
+    assert due(done(PUSHED, QUARANTINED, NOT_PUSHED), DAYS, 0) == DAYS[3]
+    assert due(done(PUSHED, PUSHED, PUSHED, PUSHED), DAYS, 0) is None
+
+
+def test_a_day_that_has_changed_is_due_again():
+    changed = [*DAYS[:1], Span(DAYS[1].name, "other"), *DAYS[2:]]
+    assert due(done(*[PUSHED] * 4), changed, 0) == changed[1]
+
+
+def test_a_day_that_failed_holds_up_the_next_until_it_is_tried_again():
+    state = {**done(PUSHED), DAYS[1].name: Day("f2", FAILED, tries=1, after=100.0)}
+    assert due(state, DAYS, 99.0) is None and due(state, DAYS, 100.0) == DAYS[1]
+
+
+@given(st.integers(1, 8))
+def test_waits_grow_and_end(tries):
+    state, now, waits = {}, 0.0, []
+    for n in range(tries):
+        day = work_off(state, DAYS[0], raising(HomefeedError("no disk")), tries, lambda: now)
+        assert day.tries == n + 1
+        state[DAYS[0].name] = day
+        waits.append(day.after - now)
+    assert day.state == QUARANTINED and "failed" in day.why and "no disk" in day.why
+    assert waits[:-1] == sorted(waits[:-1]) and all(60 <= wait <= 3600 for wait in waits[:-1])
+
+
+def test_bad_days_are_left_out_of_what_follows():
+    asked = []
+
+    def run(left_out, until):
+        asked.append((set(left_out), until))
+        return ""
+
+    state = done(PUSHED, QUARANTINED)
+    assert work_off(state, DAYS[2], run, 3, time.time).state == PUSHED
+    assert work_off(state, Span(DAYS[1].name, "mended"), run, 3, time.time).state == PUSHED
+    assert asked == [({DAYS[1].name}, DAYS[2].name), (set(), DAYS[1].name)]
+
+
+def test_what_a_gate_says_decides_on_the_day_or_on_the_model():
+    refused = work_off({}, DAYS[0], raising(GateRefused("half of it is robots")), 3, time.time)
+    assert (refused.state, refused.why) == (QUARANTINED, "half of it is robots")
+    worse = work_off({}, DAYS[0], lambda left_out, until: "Recall fell.", 3, time.time)
+    assert (worse.state, worse.why) == (NOT_PUSHED, "Recall fell.")
+
+
+def test_the_state_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    before = done(PUSHED, FAILED)
+    write_state(tmp_path, before)
+    assert read_state(tmp_path) == before
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_state(tmp_path, {})
+    assert read_state(tmp_path) == before
+    (tmp_path / STATE).write_text("[1]")
+    with pytest.raises(InputError, match="remove it"):
+        read_state(tmp_path)
+
+
+@pytest.fixture
+def log(tmp_path):
+    for day in ("2025-01-01", "2025-01-02", "2025-01-03"):
+        write_day(tmp_path, day)
+    (tmp_path / "catalog").mkdir()
+    return tmp_path
+
+
+def write_day(folder, day, age=1000):
+    path = folder / "behaviors" / day / "rows.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"user_id,item_id,event,timestamp\nu,i,view,{day[-2:]}\n")
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def watched(folder, monkeypatch, outcomes, **options):
+    """Runs what is due with a pipeline that only notes down what it was asked; returns that, and what was told."""
+    asked, told = [], []
+
+    def runner(config, folders, workspace):
+        def run(left_out, until):
+            asked.append((until, sorted(left_out)))
+            outcome = outcomes.get(until, "")
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        return run
+
+    monkeypatch.setattr(module, "_runner", runner)
+    folders = {names.BEHAVIORS: str(folder / "behaviors"), names.CATALOG: str(folder / "catalog")}
+    settings = {"poll": 1, "settle": 60, "tries": 2, "is_once": True, **options}
+    note = lambda name, day: told.append((name, day.state))  # noqa: E731
+    watch(load_config(), folders, str(folder / "w"), told=note, stopped=lambda seconds: False, **settings)
+    return asked, told
+
+
+def test_the_first_run_takes_all_days_and_each_later_one_its_own(log, monkeypatch):
+    assert watched(log, monkeypatch, {})[0] == [("2025-01-03", [])]
+    assert watched(log, monkeypatch, {})[0] == []
+    for day in ("2025-01-04", "2025-01-05", "2025-01-06"):
+        write_day(log, day)
+    asked, told = watched(log, monkeypatch, {"2025-01-05": GateRefused("robots")})
+    assert asked == [("2025-01-04", []), ("2025-01-05", []), ("2025-01-06", ["2025-01-05"])]
+    assert [state for _, state in told] == [PUSHED, QUARANTINED, PUSHED]
+
+
+@pytest.mark.parametrize("error", [GateRefused("robots"), HomefeedError("no disk")])
+def test_a_first_run_that_ends_badly_ends_the_watch(log, monkeypatch, error):
+    with pytest.raises(HomefeedError, match=str(error)):
+        watched(log, monkeypatch, {"2025-01-03": error})
+    assert not (log / "w" / STATE).exists()
+
+
+def test_a_watcher_that_was_killed_begins_the_day_again(log, monkeypatch):
+    watched(log, monkeypatch, {})
+    write_day(log, "2025-01-04")
+    with pytest.raises(KeyboardInterrupt):
+        watched(log, monkeypatch, {"2025-01-04": KeyboardInterrupt()})
+    assert "2025-01-04" not in read_state(log / "w")
+    assert watched(log, monkeypatch, {})[0] == [("2025-01-04", [])]
+
+
+def test_a_day_that_is_still_being_written_is_not_here(log, monkeypatch):
+    watched(log, monkeypatch, {})
+    write_day(log, "2025-01-04", age=5)
+    assert watched(log, monkeypatch, {})[0] == []
+
+
+def test_only_one_watches(log, monkeypatch):
+    (log / "w").mkdir()
+    with filelock.FileLock(log / "w" / LOCK), pytest.raises(InputError, match="another watcher"):
+        watched(log, monkeypatch, {})
+
+
+def test_a_log_without_days_cannot_be_watched(tmp_path, monkeypatch):
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "behaviors").mkdir()
+    (tmp_path / "behaviors" / "rows.csv").write_text("user_id,item_id,event,timestamp\nu,i,view,1\n")
+    with pytest.raises(InputError, match="no folders a day"):
+        watched(tmp_path, monkeypatch, {})
+
+
+@pytest.mark.slow
+def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, tmp_path):
+    """The small shop's last two days arrive late, the first of them full of robots."""
+    import shutil
+
+    behaviors, late = tmp_path / "behaviors", sorted(p.name for p in (shop_data / names.BEHAVIORS).iterdir())[-2:]
+    shutil.copytree(shop_data / names.BEHAVIORS, behaviors, ignore=shutil.ignore_patterns(*late))
+    folders = {names.BEHAVIORS: str(behaviors), names.CATALOG: str(shop_data / names.CATALOG)}
+    told = []
+
+    def look():
+        watch(
+            config,
+            folders,
+            str(tmp_path / "w"),
+            poll=1,
+            settle=0,
+            tries=1,
+            is_once=True,
+            told=lambda name, day: told.append((name, day.state, day.why)),
+            stopped=lambda seconds: False,
+        )
+
+    look()
+    shutil.copytree(shop_data / names.BEHAVIORS / late[0], behaviors / late[0])
+    (file,) = (behaviors / late[0]).iterdir()
+    header, *rows = file.read_text().splitlines()
+    columns = header.split(",")
+    broken = [[*row.split(",")] for row in rows]
+    for row in broken:
+        row[columns.index("timestamp")] = "soon"
+    file.write_text("\n".join([header, *map(",".join, broken)]) + "\n")
+    look()
+    shutil.copytree(shop_data / names.BEHAVIORS / late[1], behaviors / late[1])
+    look()
+    assert [state for _, state, _ in told] == [PUSHED, QUARANTINED, PUSHED], told
+    assert [name for name, *_ in told][1:] == late
+    versions = [p for p in (tmp_path / "w" / "serving" / names.MODEL_NAME).iterdir() if p.name.isdecimal()]
+    assert len(versions) == 2
