@@ -5,6 +5,7 @@ dimensions differ, they are padded if `pad_variable_length_inputs` is set (the c
 else run apart; TensorFlow Serving refuses the whole batch then.
 """
 
+import asyncio
 import os
 import threading
 import time
@@ -187,6 +188,7 @@ class BatchPool:
 
     def _run(self, queue: _Queue, batch: list[_Task]) -> None:
         started = time.monotonic()
+        batch = [task for task in batch if task.answer.set_running_or_notify_cancel()]  # who gave up gets no answer
         for task in batch:
             waited = 1e6 * (started - task.enqueued)
             self._metrics.queuing_latency.add(self.options.thread_pool_name, value=waited)
@@ -257,14 +259,36 @@ class BatchedModel:
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = (), timeout_ms: int = 0
     ) -> Arrays:
         """As `ServableModel`'s. Raises ServingError: also where the request cannot be batched, or waits too long."""
-        tasks = self._pool.submit(self._queues[signature], {**self._defaults[signature], **inputs})
+        tasks = self._submit(signature, inputs)
         until = time.monotonic() + timeout_ms / 1000
         try:
             answers = [task.answer.result(max(until - time.monotonic(), 0) if timeout_ms else None) for task in tasks]
         except FutureTimeout as error:
-            raise ServingError(Code.DEADLINE_EXCEEDED, "the deadline passed while the request waited") from error
-        if len(answers) == 1:
-            joined = answers[0]
-        else:
-            joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-        return {name: joined[name] for name in outputs or joined}
+            raise _too_late() from error
+        return _joined(answers, outputs)
+
+    async def ask(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = (), timeout_ms: int = 0
+    ) -> Arrays:
+        """As calling it, awaited."""
+        waiting = asyncio.gather(*(asyncio.wrap_future(task.answer) for task in self._submit(signature, inputs)))
+        try:
+            return _joined(await asyncio.wait_for(waiting, timeout_ms / 1000 if timeout_ms else None), outputs)
+        except asyncio.TimeoutError as error:
+            raise _too_late() from error
+
+    def _submit(self, signature: str, inputs: Mapping[str, np.ndarray]) -> list[_Task]:
+        return self._pool.submit(self._queues[signature], {**self._defaults[signature], **inputs})
+
+
+def _too_late() -> ServingError:
+    return ServingError(Code.DEADLINE_EXCEEDED, "the deadline passed while the request waited")
+
+
+def _joined(answers: list[Arrays], outputs: Collection[str]) -> Arrays:
+    """The answers to a request's parts as one."""
+    if len(answers) == 1:
+        joined = answers[0]
+    else:
+        joined = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    return {name: joined[name] for name in outputs or joined}

@@ -19,15 +19,15 @@ _MADE = message_classes(
 HealthCheckRequest, HealthCheckResponse = _MADE["HealthCheckRequest"], _MADE["HealthCheckResponse"]
 
 
-def add_health(server: grpc.Server, is_serving: Callable[[], bool]) -> None:
-    """Adds the service's method Check, which tells whether a server serves."""
+def health_handler(is_serving: Callable[[], bool]) -> grpc.GenericRpcHandler:
+    """The service's method Check, which tells whether a server serves."""
 
-    def check(request: Any, context: grpc.ServicerContext) -> Any:
+    async def check(request: Any, context: grpc.aio.ServicerContext) -> Any:
         if request.service not in _SERVICES:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service}")
         return HealthCheckResponse(status=SERVING if is_serving() else NOT_SERVING)
 
     handler = grpc.unary_unary_rpc_method_handler(
         check, HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
     )
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})])
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})

@@ -4,7 +4,7 @@ is wrong, and the answers.
 Each method takes `run`, which runs a signature: the model itself, or a queue that makes batches of requests.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ _EXAMPLES, _CLASSES, _SCORES, _OUTPUTS = "inputs", "classes", "scores", "outputs
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[str, Arrays, Collection[str]], dict[str, np.ndarray]]
+Ask = Callable[[str, Arrays, Collection[str]], Awaitable[dict[str, np.ndarray]]]
 Definitions = Mapping[str, meta_graph_pb2.SignatureDef]
 
 
@@ -30,11 +31,13 @@ class Version(NamedTuple):
       number: of the version.
       definitions: signature name -> definition.
       run: (signature, inputs, outputs) -> arrays by output name.
+      ask: the same, awaited; no thread waits for it.
     """
 
     number: int
     definitions: Definitions
     run: Run
+    ask: Ask
 
 
 def predict(version: Version, signature: str, inputs: Arrays, outputs: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -50,6 +53,19 @@ def predict(version: Version, signature: str, inputs: Arrays, outputs: Collectio
       ServingError: unknown signature, input or output, a missing input, a wrong dtype or shape, or what TensorFlow
         finds wrong when it runs.
     """
+    return version.run(*_checked(version, signature, inputs, outputs))
+
+
+async def predict_soon(
+    version: Version, signature: str, inputs: Arrays, outputs: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """As `predict`, awaited."""
+    return await version.ask(*_checked(version, signature, inputs, outputs))
+
+
+def _checked(
+    version: Version, signature: str, inputs: Arrays, outputs: Collection[str]
+) -> tuple[str, Arrays, list[str]]:
     signature = signature or DEFAULT_SIGNATURE
     definition = version.definitions.get(signature)
     if definition is None:
@@ -67,7 +83,7 @@ def predict(version: Version, signature: str, inputs: Arrays, outputs: Collectio
         if name in wanted:
             raise invalid(f"duplicate output tensor alias: {name}")
         wanted.append(name)
-    return version.run(signature, inputs, wanted)
+    return signature, inputs, wanted
 
 
 def _check_names(definition: meta_graph_pb2.SignatureDef, inputs: Arrays) -> None:

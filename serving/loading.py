@@ -1,10 +1,12 @@
 """Loads a version: the SavedModel, its warm-up requests, and the batches that its requests are run in."""
 
+import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import config_pb2
@@ -77,15 +79,22 @@ class Loaded:
 
     def __init__(self, model: ServableModel, number: int, pool: BatchPool | None):
         self.number, self.definitions = number, model.signature_defs
-        self._run = model if pool is None else BatchedModel(model, pool)
+        self._model = model if pool is None else BatchedModel(model, pool)
 
     def version(self, timeout_ms: int = 0) -> Version:
         """What a request asks, which is given up after a time; never where 0."""
 
-        def run(signature: str, inputs: Arrays, outputs: Iterable[str]) -> dict:
-            return self._run(signature, inputs, list(outputs), timeout_ms)
+        model = self._model
 
-        return Version(self.number, self.definitions, run)
+        def run(signature: str, inputs: Arrays, outputs: Collection[str]) -> dict[str, np.ndarray]:
+            return model(signature, inputs, outputs, timeout_ms)
+
+        async def ask(signature: str, inputs: Arrays, outputs: Collection[str]) -> dict[str, np.ndarray]:
+            if isinstance(model, BatchedModel):
+                return await model.ask(signature, inputs, outputs, timeout_ms)
+            return await asyncio.get_running_loop().run_in_executor(None, run, signature, inputs, outputs)
+
+        return Version(self.number, self.definitions, run, ask)
 
 
 def _read_logs(file: str) -> list[prediction_log_pb2.PredictionLog]:

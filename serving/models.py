@@ -110,12 +110,21 @@ class Models:
         def run(signature: str, inputs: Arrays, outputs: Collection[str]) -> dict[str, np.ndarray]:
             start = time.perf_counter()
             answer = found.run(signature, inputs, outputs)
+            answered(start, signature, inputs)
+            return answer
+
+        async def ask(signature: str, inputs: Arrays, outputs: Collection[str]) -> dict[str, np.ndarray]:
+            start = time.perf_counter()
+            answer = await found.ask(signature, inputs, outputs)
+            answered(start, signature, inputs)
+            return answer
+
+        def answered(start: float, signature: str, inputs: Arrays) -> None:
             self.metrics.runtime_latency.add(name, api, "TF1", value=1e6 * (time.perf_counter() - start))
             if self._note is not None:
                 self._note(signature, inputs)
-            return answer
 
-        return found._replace(run=run)
+        return found._replace(run=run, ask=ask)
 
     def count_examples(self, name: str, count: int) -> None:
         """Notes how many examples a request had."""

@@ -16,8 +16,8 @@ from schema.errors import HomefeedError, InputError
 from serving.batching import BatchPool, Options, read_options
 from serving.errors import ServingError
 from serving.flags import Flags
-from serving.grpc_service import start_grpc
-from serving.health import add_health
+from serving.grpc_service import GrpcServer
+from serving.health import health_handler
 from serving.loading import Loader
 from serving.logs import log_to_stderr
 from serving.messages import ModelServerConfig, MonitoringConfig, SessionConfig, SSLConfig, read_message
@@ -67,34 +67,34 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
     models = Models(_loader(flags, metrics, pool), flags.allow_version_labels_for_unavailable_models, note)
     look = _first_look(flags, models)
     listener = _listen(flags.rest_api_port) if flags.rest_api_port else None
+    is_draining = threading.Event()
+    health = (health_handler(lambda: not is_draining.is_set()),) if flags.enable_grpc_healthcheck_service else ()
     try:
-        grpc_server, grpc_port = start_grpc(
+        grpc_server = GrpcServer(
             models,
             flags.port,
             flags.grpc_max_threads,
             _credentials(flags.ssl_config_file),
             _channel_arguments(flags.grpc_channel_arguments),
             flags.grpc_socket_path,
+            health,
         )
     except RuntimeError as error:
         if listener:
             listener.close()
         raise InputError(f"port {flags.port}: cannot be listened on ({error}); choose another with --port.") from error
-    is_draining = threading.Event()
-    if flags.enable_grpc_healthcheck_service:
-        add_health(grpc_server, lambda: not is_draining.is_set())
     rest = _start_rest(listener, models, _rest_options(flags)) if listener else None
     models.watch(flags.file_system_poll_wait_seconds, models.refresh)
     models.watch(flags.model_config_file_poll_wait_seconds, look)
     try:
-        yield max(grpc_port, 0), listener.getsockname()[1] if listener else 0
+        yield grpc_server.port, listener.getsockname()[1] if listener else 0
     finally:
         log.info("draining")
         is_draining.set()
         models.stop()
         if rest:
             rest[0].should_exit = True
-        grpc_server.stop(_DRAIN_SECONDS).wait()
+        grpc_server.stop(_DRAIN_SECONDS)
         if rest:
             rest[1].join(_DRAIN_SECONDS)
         if pool:
