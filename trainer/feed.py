@@ -62,7 +62,8 @@ class Feed(tf.Module):
         if among.is_whole and self._candidates == among.count:
             return self.ranker(features)[0], features
         first = self.first_stage(features)
-        chosen = first if unwanted is None else tf.where(unwanted, first - _BEHIND, first)
+        # What a place holds a second time takes no candidate's place either.
+        chosen = among.present(first if unwanted is None else tf.where(unwanted, first - _BEHIND, first))
         count = self._candidates if among.is_whole else tf.minimum(self._candidates, among.width())
         top = tf.math.top_k(chosen, count, sorted=False).indices
         ranked = self.ranker(tf.gather(features, top, batch_dims=1))[0]
