@@ -173,6 +173,10 @@ class Model(Section):
         "they are, with today's catalogue and log (`homefeed reindex`)",
     )
     warm_epochs: int = Field(2, ge=1, description="warm: passes over the training split")
+    warm_ranking: Literal["keep", "learn"] = Field(
+        "keep",
+        description="warm: keep the earlier ranking stage where there is one, or learn it anew, which takes longer",
+    )
     seed: int = Field(1, ge=0, description="of weights, shuffling and dropout")
     refit: bool = Field(
         True,

@@ -110,6 +110,7 @@ TRAINER_SPLITS = (TRAIN_SPLIT, LATE_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_S
 FRESH = "fresh"
 WARM = "warm"
 REINDEX = "reindex"
+KEEP, LEARN = "keep", "learn"  # `model.warm_ranking`
 
 # --- The SavedModel's contract: signatures and their tensors ---------------------------------------------------------
 RECOMMEND = "recommend"

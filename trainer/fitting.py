@@ -22,11 +22,12 @@ from trainer.feed import Feed, Order
 from trainer.ranker import train_ranker
 from trainer.reading import TrainingData
 from trainer.retrieval import Retriever
-from trainer.tower_maker import TowerMaker, validation_ndcg
+from trainer.tower_maker import TowerMaker, first_moment, is_before, validation_ndcg
 from trainer.two_tower import TwoTower
 from trainer.weights import (
     CUT,
     NOW,
+    OTHER_RANKING,
     WINDOWS,
     Arrays,
     order_arrays,
@@ -62,15 +63,27 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     Raises:
       InputError: `model.start` asks for what an earlier model does not give.
     """
-    hyper, refit = settings["ranking"], settings["model"]["refit"]
+    hyper, model = settings["ranking"], settings["model"]
     make = TowerMaker(data, settings, folder)
     texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
-    is_trained = settings["model"]["start"] != names.REINDEX
-    orders = _orders(data, settings, make, texts) if is_trained else _earlier_orders(data, settings)
     plan = [(data.cut, data.window(data.cut), CUT), (data.cut + 1, data.users, NOW)]
+    plan = plan if model["refit"] else plan[:1]
+    is_reindex = model["start"] == names.REINDEX
+    may_keep = is_reindex or (model["start"] == names.WARM and model["warm_ranking"] == names.KEEP)
+    orders = _earlier_orders(data, settings) if may_keep else {}
+    # What the earlier towers have not seen, the earlier ranking stage has not, which was learned from windows before.
+    is_kept = is_reindex or all(
+        name in orders and is_before(data.earlier.get(name), first_moment(states)) for _, states, name in plan
+    )
+    if not is_kept:
+        orders = _orders(data, settings, make, texts)
+    elif WINDOWS in data.earlier:  # for a later training that learns it anew
+        make.weights[WINDOWS] = data.earlier[WINDOWS]
     feeds = []
-    for number, states, name in plan if refit else plan[:1]:
+    for number, states, name in plan:
         channels = _channels(data, make(number, states, name), texts, settings, number, states)
+        if is_kept and name in orders and len(orders[name].weights) != len(channels.names_of()):
+            raise InputError(OTHER_RANKING)
         feeds.append(Feed(channels, orders.get(name), hyper["candidates"], len(data.vocabulary.events)))
         if name in orders:
             make.weights[f"order_{name}"] = order_arrays(orders[name])

@@ -34,7 +34,7 @@ class TowerMaker:
         """Towers for what is before a window; `states` are those at its start. The first that are made are validated by
         them, and say how many epochs the others are trained for."""
         model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
-        until = int(states.moments.min(initial=np.iinfo(np.int64).max))
+        until = first_moment(states)
         epochs, planned = self._start(model, name, until)
         if epochs:
             validation = None
@@ -59,8 +59,7 @@ class TowerMaker:
         how many the learning rate's schedule is made: where validation ended the first training, the others end at the
         same place of the same schedule."""
         start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
-        # A model that is judged by what its weights have seen would be judged too well.
-        is_clean = earlier is not None and until_of(earlier) <= until
+        is_clean = is_before(earlier, until)
         if start == names.REINDEX and not is_clean:
             raise InputError(
                 "reindex: the log ends before what the last model was trained with; give the whole log, or run anew."
@@ -125,6 +124,17 @@ class TowerMaker:
             variable.assign(value.numpy())
         alone.refresh()
         return alone
+
+
+def first_moment(states: States) -> int:
+    """The earliest moment of states, in seconds since 1970."""
+    return int(states.moments.min(initial=np.iinfo(np.int64).max))
+
+
+def is_before(earlier: Arrays | None, moment: int) -> bool:
+    """Whether there are earlier weights that have seen nothing from a moment on: a model that is judged by what its
+    weights have seen would be judged too well."""
+    return earlier is not None and until_of(earlier) <= moment
 
 
 def validation_ndcg(model: TwoTower, states: States, items: int, most: int = 2_000, k: int = 20) -> float:

@@ -13,6 +13,10 @@ from trainer.ranker import Ranker
 from trainer.two_tower import TwoTower
 
 Arrays = dict[str, np.ndarray]
+OTHER_RANKING = (
+    "the configuration's channels or ranking section have changed since the model that is to be continued; run once "
+    "with model.start=fresh, or with model.start=warm and model.warm_ranking=learn."
+)
 WINDOWS, CUT, NOW = "windows", "cut", "now"  # the towers of the ranking windows, the Evaluator, the server
 _UNTIL = "until"
 
@@ -91,7 +95,7 @@ def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
     found = [arrays.get(f"ranker_{n}") for n in range(len(ranker.variables))]
     for variable, value in zip(ranker.variables, found, strict=True):
         if value is None or value.shape != tuple(variable.shape):
-            raise InputError("the configuration's ranking section has changed since the model that is to be continued.")
+            raise InputError(OTHER_RANKING)
         variable.assign(value)
     return Order(arrays["weights"], ranker)
 

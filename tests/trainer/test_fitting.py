@@ -29,6 +29,7 @@ SETTINGS = {
         "text": True,
         "start": "fresh",
         "warm_epochs": 1,
+        "warm_ranking": "keep",
     },
     "encoder": {"mode": "frozen", "learning_rate": 1e-4},
     "ranking": {

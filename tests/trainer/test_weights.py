@@ -115,6 +115,38 @@ def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
     assert query.vectors.numpy() == pytest.approx(expected.vectors.numpy(), abs=1e-4)
 
 
+def test_a_warm_start_keeps_the_ranking_stage_or_learns_it_anew(trained, tmp_path):
+    fitted, earlier = trained
+    data = dataclasses.replace(data_of(), earlier=earlier)
+    kept = fit(data, settings_of("warm"), str(tmp_path / "kept"))
+    assert order_arrays_equal(kept.weights["order_cut"], earlier["order_cut"])
+    assert order_arrays_equal(kept.weights["order_now"], earlier["order_now"])
+    assert set(kept.weights) == set(fitted.weights)  # the next training may learn it anew
+    settings = settings_of("warm")
+    learn = {**settings, "model": {**settings["model"], "warm_ranking": "learn"}}
+    learned = fit(data, learn, str(tmp_path / "learned"))
+    assert not order_arrays_equal(learned.weights["order_cut"], earlier["order_cut"])
+
+
+def test_a_ranking_stage_that_has_seen_what_is_judged_is_not_kept(trained, tmp_path):
+    _, earlier = trained
+    spoiled = {**earlier, "cut": {**earlier["cut"], "until": earlier["cut"]["until"] + 1}}
+    again = fit(dataclasses.replace(data_of(), earlier=spoiled), settings_of("warm"), str(tmp_path))
+    assert not order_arrays_equal(again.weights["order_cut"], earlier["order_cut"])
+
+
+def test_other_channels_than_the_ranking_stage_s_are_told(trained, tmp_path):
+    _, earlier = trained
+    shorter = {**earlier["order_cut"], "weights": earlier["order_cut"]["weights"][:-1]}
+    data = dataclasses.replace(data_of(), earlier={**earlier, "order_cut": shorter})
+    with pytest.raises(InputError, match=r"warm_ranking=learn"):
+        fit(data, settings_of("warm"), str(tmp_path))
+
+
+def order_arrays_equal(one, other):
+    return set(one) == set(other) and all(np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_weights_that_have_seen_what_is_judged_are_not_used(trained, tmp_path):
     _, earlier = trained
     spoiled = {**earlier, "cut": {**earlier["cut"], "until": earlier["cut"]["until"] + 1}}
