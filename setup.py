@@ -41,9 +41,11 @@ RUNTIME = [
     "filelock",
     "psutil",
     "openpyxl",
+    "matplotlib",  # with Jinja2: the run report
+    "Jinja2",
 ]
 DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
-DEV += ["build", "dockerfile-parse", "matplotlib", "kubernetes", "promql-parser"]
+DEV += ["build", "axe-playwright-python", "dockerfile-parse", "kubernetes", "playwright", "promql-parser"]
 
 setup(
     name="homefeed",
@@ -51,9 +53,13 @@ setup(
     description=__doc__.strip(),
     python_requires=">=3.10,<3.11",
     packages=find_packages(
-        include=["components", "components.*", "pipeline", "pipeline.*", "schema", "serving", "trainer"]
+        include=["components", "components.*", "pipeline", "pipeline.*", "schema", "serving", "serving.*", "trainer"]
     ),
-    package_data={"schema": ["*.pbtxt"]},
+    package_data={
+        "pipeline.report": ["page.html"],
+        "schema": ["*.pbtxt"],
+        "serving.ui": ["*.html", "*.css", "*.js"],
+    },
     install_requires=RUNTIME,
     extras_require={"dev": DEV},
     entry_points={"console_scripts": ["homefeed=pipeline.cli:main"]},

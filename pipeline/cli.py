@@ -249,10 +249,13 @@ def _server_flag(name: str, default: Any, words: str) -> Callable[[Callable[...,
 
 @homefeed.command()
 @_with([_server_flag(*flag) for flag in Flags.described()])
+@click.option("--ui", is_flag=True, help="homefeed's own: also the home-feed page, on the REST port.")
+@click.option("--catalog", help="Of the page: folder of the catalogue, for titles.")
+@click.option("--behaviors", help="Of the page: folder of the behaviour log, for users and what they did.")
 @click.option("--version", is_flag=True, help="Tells the versions, and ends.")
-def serve(version: bool, **flags: Any) -> None:
+def serve(ui: bool, catalog: str | None, behaviors: str | None, version: bool, **flags: Any) -> None:
     """Serves models; the flags are tensorflow_model_server's. Either a folder of versions, of which the newest is
-    served, or the file that `homefeed release` writes.
+    served, or the file that `homefeed release` writes. With --ui, a page to try the feed on.
 
     Example: homefeed serve --rest_api_port=8501 --model_config_file=w/serving/models.config
     """
@@ -265,9 +268,19 @@ def serve(version: bool, **flags: Any) -> None:
     # Before TensorFlow is there: of 2.16, oneDNN's ops write where they must not when batches of several sizes run at
     # the same time, and end the process.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if ui and not flags["rest_api_port"]:
+        raise InputError("--ui: the page is on the REST port; give one, such as --rest_api_port=8501.")
+    if (catalog or behaviors) and not ui:
+        raise InputError("--catalog and --behaviors are of the page; add --ui.")
     from serving.server import serve as serve_models
 
-    serve_models(Flags(**flags))
+    shown = None
+    if ui:
+        from pipeline.shown import read_shown
+
+        name = names.MODEL_NAME if flags["model_config_file"] else flags["model_name"]
+        shown = read_shown(name, catalog, behaviors)
+    serve_models(Flags(**flags), shown)
 
 
 @homefeed.command()
@@ -311,6 +324,28 @@ _of_a_release = _with(
         click.option("--address", "addresses", multiple=True, help="grpc://HOST:PORT of a server to tell at once."),
     ]
 )
+
+
+@homefeed.command()
+@click.option("--workspace", required=True, help="Of the runs.")
+@click.option("--run", "name", default="", help="A run's name or a pushed version; without it, the newest run.")
+@click.option("--compare", nargs=2, default=None, help="Two runs or versions, side by side.")
+@click.option("--out", help="The file; without it, in the workspace's reports/.")
+def report(workspace: str, name: str, compare: tuple[str, str] | None, out: str | None) -> None:
+    """Writes one HTML file of a run: data, anomalies, drift, training, metrics, verdicts, index, steps and lineage. A
+    run leaves its own; this one brings it up to date, or sets two beside each other.
+
+    Example: homefeed report --workspace w --compare 1795336804 1795337913
+    """
+    from pipeline.local_runner import REPORTS
+    from pipeline.report.page import write_report
+
+    store, serving = _records(workspace)
+    runs = [store.run_of(int(one)) if one.isdecimal() else one for one in compare or (name,)]
+    file = "-".join(runs).replace(":", "") or store.runs()[-1].replace(":", "")
+    click.echo(
+        f"Report: {write_report(store, serving, Path(out) if out else Path(workspace, REPORTS, f'{file}.html'), runs)}"
+    )
 
 
 @homefeed.command()

@@ -78,18 +78,19 @@ class Judgement:
         return json.dumps({"passed": self.passed, **plain(asdict(self))}, indent=1)
 
 
-def judge(store: Store, serving: Path, version: int | None = None) -> Judgement:
-    """The verdicts on the model that was pushed as a version, or on what the newest run has made.
+def judge(store: Store, serving: Path, version: int | None = None, run: str = "") -> Judgement:
+    """The verdicts on the model that was pushed as a version, or on what a run has made.
 
     Args:
       store: the workspace's ML Metadata.
       serving: the folder of pushed versions.
-      version: of a pushed model; None for the newest run's, pushed or not.
+      version: of a pushed model; None for a run's, pushed or not.
+      run: its name; the newest where empty.
 
     Raises:
       InputError: nothing has run, or no such version was pushed.
     """
-    lineage = store.of_newest_run() if version is None else store.of_version(version)
+    lineage = store.of_run(run) if version is None else store.of_version(version)
     model = lineage.newest("Model")
     verdicts = [_of_data(lineage), _of_evaluation(lineage), _of_serving(lineage), _of_push(lineage, serving)]
     return Judgement(lineage.version, model.uri if model else "", verdicts)

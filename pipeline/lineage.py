@@ -1,6 +1,7 @@
 """What ML Metadata knows of a model: the run that made it, the version it was pushed as, and all that it came from."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,6 +11,28 @@ from ml_metadata.proto import metadata_store_pb2
 from schema.errors import InputError
 
 Artifact: TypeAlias = metadata_store_pb2.Artifact
+_STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
+_MEMORY = "peak_memory_mb"  # of a run: JSON, step -> MB
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of a run did.
+
+    Attributes:
+      name: the node's id.
+      state: `ran`, `cached` or `failed`.
+      seconds: how long it took.
+      peak_mb: the most memory, in MB, that the run's processes held meanwhile; None where nobody has looked.
+      inputs, outputs: channel -> artifacts, in order.
+    """
+
+    name: str
+    state: str
+    seconds: float
+    peak_mb: float | None
+    inputs: dict[str, list[Artifact]]
+    outputs: dict[str, list[Artifact]]
 
 
 @dataclass(frozen=True)
@@ -43,17 +66,76 @@ class Store:
                 return Lineage(version, self._around([artifact]))
         raise InputError(f"version {version} was not pushed by a run of this workspace.")
 
-    def of_newest_run(self) -> Lineage:
-        """Of what the newest run has made, as far as it came. Raises InputError where nothing has run."""
-        try:
-            run = max(self._store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
-        except (ValueError, mlmd.errors.NotFoundError) as error:
-            raise InputError("nothing has run in this workspace; `homefeed run` begins.") from error
-        executions = [execution.id for execution in self._store.get_executions_by_context(run.id)]
+    def of_run(self, run: str = "") -> Lineage:
+        """Of what a run has made, as far as it came; of the newest where none is named. Raises InputError where there
+        is none."""
+        executions = [execution.id for execution in self._store.get_executions_by_context(self._run(run).id)]
         made = self._artifacts(executions, mlmd.proto.Event.OUTPUT)
         pushed = [a for a in made if self._types[a.type_id] == "PushedModel"]
         version = pushed[-1].custom_properties["pushed_version"].string_value if pushed else ""
         return Lineage(int(version) if version else None, self._around(made))
+
+    def runs(self) -> list[str]:
+        """The runs' names, the oldest first."""
+        return [run.name for run in self._runs()]
+
+    def run_of(self, version: int) -> str:
+        """The run that pushed a version. Raises InputError where none did."""
+        for run in reversed(self._runs()):
+            if self.of_run(run.name).version == version:
+                return run.name
+        raise InputError(f"version {version} was not pushed by a run of this workspace.")
+
+    def steps(self, run: str = "") -> list[Step]:
+        """A run's steps, in order; the newest run's where none is named. Raises InputError where there is none."""
+        found = self._run(run)
+        memory = json.loads(found.custom_properties[_MEMORY].string_value or "{}")
+        executions = sorted(self._store.get_executions_by_context(found.id), key=lambda execution: execution.id)
+        return [self._step(execution, memory) for execution in executions]
+
+    def note_memory(self, peaks: Mapping[str, float]) -> None:
+        """Keeps with the newest run the most memory that each step took, in MB."""
+        run = self._run("")
+        run.custom_properties[_MEMORY].string_value = json.dumps(peaks)
+        self._store.put_contexts([run])
+
+    def kind_of(self, artifact: Artifact) -> str:
+        """The name of an artifact's type."""
+        return self._types[artifact.type_id]
+
+    def _runs(self) -> list[metadata_store_pb2.Context]:
+        try:
+            return sorted(self._store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+        except mlmd.errors.NotFoundError:
+            return []
+
+    def _run(self, name: str) -> metadata_store_pb2.Context:
+        runs = self._runs()
+        if not runs:
+            raise InputError("nothing has run in this workspace; `homefeed run` begins.")
+        named = [run for run in runs if name in ("", run.name)]
+        if not named:
+            raise InputError(f"{name}: is no run of this workspace; they are {', '.join(run.name for run in runs)}.")
+        return named[-1]
+
+    def _step(self, execution: metadata_store_pb2.Execution, memory: Mapping[str, float]) -> Step:
+        contexts = {c.type: c.name for c in self._store.get_contexts_by_execution(execution.id)}
+        name = contexts["node"].rsplit(".", 1)[-1]
+        events = self._store.get_events_by_execution_ids([execution.id])
+        ids = [event.artifact_id for event in events]
+        by_id = {artifact.id: artifact for artifact in self._store.get_artifacts_by_id(ids)}
+        channels: dict[int, dict[str, list[Artifact]]] = {mlmd.proto.Event.INPUT: {}, mlmd.proto.Event.OUTPUT: {}}
+        for event in events:
+            if event.type in channels and event.path.steps:
+                channels[event.type].setdefault(event.path.steps[0].key, []).append(by_id[event.artifact_id])
+        return Step(
+            name,
+            _STATES.get(execution.last_known_state, "failed"),
+            (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000,
+            memory.get(name),
+            channels[mlmd.proto.Event.INPUT],
+            channels[mlmd.proto.Event.OUTPUT],
+        )
 
     def _by_type(self, name: str) -> list[Artifact]:
         return (

@@ -5,13 +5,15 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
+import psutil
 import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
@@ -22,12 +24,16 @@ from components.data_gate import ERROR, explain
 from components.input_folders import Table, inspect_table, window_of
 from pipeline.config import Config
 from pipeline.encoder_download import local_encoder
+from pipeline.lineage import Store
 from pipeline.outcome import Outcome, read_outcome
 from pipeline.pipeline import Places, Window, build_pipeline, code_version, schemas_folder
+from pipeline.report.page import write_report
 from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
 DATA_GATE = "DataGate"
+REPORTS = "reports"  # in the workspace
+_LOOK_EVERY = 0.2  # seconds, at the memory that is held
 
 
 def run_locally(
@@ -44,7 +50,8 @@ def run_locally(
       folders: table -> input folder: behaviors, catalog and perhaps users.
       until: the last step that runs; None for all. A run until DataGate returns even where that refuses.
       keeps: (table, day's folder) -> whether it is used; the window counts from the last day that is.
-      workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite` and `serving/homefeed/VERSION/`.
+      workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite`, `serving/homefeed/VERSION/` and, of each
+        run that took a step, `reports/RUN.html`.
 
     Returns:
       What the run did, whether or not it pushed.
@@ -86,6 +93,8 @@ def run_locally(
             except Exception as error:
                 logging.exception("The run ended at %s.", steps.current)
                 raise _as_ours(error, steps.current, log) from error
+            finally:
+                _report(root, metadata, steps)
         outcome = read_outcome(metadata)
     refusals = [found for found in outcome.findings if found["severity"] == ERROR]
     if refusals and until != DATA_GATE:
@@ -97,6 +106,19 @@ def run_locally(
 def metadata_of(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
     """The connection to a workspace's ML Metadata."""
     return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(workspace / "metadata.sqlite"))
+
+
+def _report(root: Path, metadata: metadata_store_pb2.ConnectionConfig, steps: "_Steps") -> None:
+    """Writes the run's report. One that cannot be written is told in the log: the run is what it is without it."""
+    if not steps.peaks:
+        return
+    try:
+        store = Store(metadata)
+        store.note_memory(steps.peaks)
+        out = root / REPORTS / f"{store.runs()[-1].replace(':', '')}.html"
+        steps.say(f"Report: {write_report(store, root / 'serving', out)}")
+    except Exception:
+        logging.exception("The report could not be written.")
 
 
 def _kept(table: Table, name: str, keeps: Callable[[str, str], bool]) -> Table:
@@ -189,6 +211,11 @@ class _Steps(logging.Handler):
         self._console = console
         self._bar: Progress | None = None
         self.current = "the pipeline's construction"
+        self.peaks: dict[str, float] = {}  # step -> MB
+
+    def say(self, what: str) -> None:
+        """Prints a line."""
+        self._console.print(what, soft_wrap=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "homefeed.progress":
@@ -220,8 +247,10 @@ class _Steps(logging.Handler):
             self._console.print(f"[bold]{self.current}[/bold] …")
             start = time.monotonic()
             try:
-                execution = launch(launcher)
+                with _watched() as peak:
+                    execution = launch(launcher)
             finally:
+                self.peaks[self.current] = peak[0] / 2**20
                 self._end_bar()
             self._console.print(f"  done in {time.monotonic() - start:.1f} s", style="dim")
             return execution
@@ -231,3 +260,27 @@ class _Steps(logging.Handler):
             yield
         finally:
             Launcher.launch = launch
+
+
+@contextmanager
+def _watched() -> Iterator[list[float]]:
+    """Gives the most memory, in bytes, that this process and those it has started held meanwhile."""
+    peak, own, is_over = [0.0], psutil.Process(), threading.Event()
+
+    def look() -> None:
+        while True:
+            held = 0
+            for process in (own, *own.children(recursive=True)):
+                with suppress(psutil.Error):
+                    held += process.memory_info().rss
+            peak[0] = max(peak[0], held)
+            if is_over.wait(_LOOK_EVERY):
+                return
+
+    thread = threading.Thread(target=look, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        is_over.set()
+        thread.join()

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.table import Table
@@ -15,9 +14,8 @@ from components.data_gate import INFO, read_verdict, taken_out
 from components.evaluation_results import ALL, Evaluation, read_evaluation
 from components.interactions import ACTIVITY_BANDS
 from components.serving_validator import read_serving_verdict
+from pipeline.lineage import Store
 from schema import names
-
-_STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
 
 
 @dataclass
@@ -47,18 +45,11 @@ class Outcome:
 
 def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
     """Reads the newest run of a metadata store."""
-    store = mlmd.MetadataStore(connection)
-    run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
-    types = {t.id: t.name for t in store.get_artifact_types()}
-    outcome, outputs = Outcome(), {}
-    for execution in sorted(store.get_executions_by_context(run.id), key=lambda e: e.id):
-        step = _node_of(store, execution.id)
-        seconds = (execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000
-        outcome.steps[step] = (_STATES.get(execution.last_known_state, "failed"), seconds)
-        events = store.get_events_by_execution_ids([execution.id])
-        made = [e.artifact_id for e in events if e.type == mlmd.proto.Event.OUTPUT]
-        for artifact in store.get_artifacts_by_id(made):
-            outputs[types[artifact.type_id]] = artifact
+    store, outcome = Store(connection), Outcome()
+    outputs: dict[str, Any] = {}
+    for step in store.steps():
+        outcome.steps[step.name] = (step.state, step.seconds)
+        outputs |= {store.kind_of(artifact): artifact for made in step.outputs.values() for artifact in made}
     if DataBlessing.TYPE_NAME not in outputs:  # a run that ended before the gate
         return outcome
     verdict = read_verdict(outputs[DataBlessing.TYPE_NAME])
@@ -73,11 +64,6 @@ def read_outcome(connection: metadata_store_pb2.ConnectionConfig) -> Outcome:
         outcome.pushed = Path(pushed["pushed_destination"].string_value)
     outcome.card = Path(outputs[ModelCards.TYPE_NAME].uri) if ModelCards.TYPE_NAME in outputs else None
     return outcome
-
-
-def _node_of(store: mlmd.MetadataStore, execution_id: int) -> str:
-    contexts = {c.type: c.name for c in store.get_contexts_by_execution(execution_id)}
-    return contexts["node"].rsplit(".", 1)[-1]
 
 
 def _read_serving_check(outcome: Outcome, blessing: Any) -> None:
@@ -137,7 +123,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     title = "Evaluation: full catalogue, what a user already had left out"
     against = ["against the last pushed"] if evaluation.has_baseline else []
     table = Table("held-out users", "all", "interval", *against, *(bands[where] for where in shown), title=title)
-    for metric in _shown(everybody):
+    for metric in shown_metrics(everybody):
         ends = [everybody.get(end.format(metric=metric)) for end in (names.LOWER, names.UPPER)]
         interval = "" if None in ends else f"{ends[0]:.4f} … {ends[1]:.4f}"
         change = everybody.get(names.CHANGE.format(metric=metric))
@@ -148,7 +134,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _shown(metrics: Iterable[str]) -> list[str]:
+def shown_metrics(metrics: Iterable[str]) -> list[str]:
     """In order. Ends of intervals have a place of their own; recall and NDCG are told at each k, the others at the
     largest."""
     own = [metric for metric in metrics if not metric.endswith(_DERIVED)]

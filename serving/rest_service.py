@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +60,8 @@ class RestOptions:
     most_bytes: int = 64 << 20
 
 
-def rest_app(models: Models, options: RestOptions) -> Starlette:
-    """The application; every body is JSON, errors are `{"error": …}`."""
+def rest_app(models: Models, options: RestOptions, others: Sequence[Route] = ()) -> Starlette:
+    """The application; every body is JSON, errors are `{"error": …}`. `others` come before the API."""
     pool = ThreadPoolExecutor(options.threads, thread_name_prefix="rest")
 
     async def endpoint(request: Request) -> Response:
@@ -80,7 +81,7 @@ def rest_app(models: Models, options: RestOptions) -> Starlette:
         return await loop.run_in_executor(pool, _respond, models, request.method, path, body, options)
 
     methods = ["GET", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "HEAD"]
-    return Starlette(routes=[Route("/{path:path}", endpoint, methods=methods)])
+    return Starlette(routes=[*others, Route("/{path:path}", endpoint, methods=methods)])
 
 
 async def _read(request: Request, most: int) -> bytes:

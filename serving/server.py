@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import uvicorn
+from starlette.applications import Starlette
 
 from schema.errors import HomefeedError, InputError
 from serving.batching import BatchPool, Options, read_options
@@ -26,14 +27,16 @@ from serving.model_config import model_config, read_config
 from serving.models import Models
 from serving.request_log import RequestLog
 from serving.rest_service import RestOptions, rest_app
+from serving.ui import PATH, Shown, ui_routes
 from serving.versions import Policy
 
 log = logging.getLogger("homefeed.serving")
 _DRAIN_SECONDS = 10
 
 
-def serve(flags: Flags) -> None:
-    """Serves until SIGTERM or SIGINT, then lets running requests finish.
+def serve(flags: Flags, shown: Shown | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then lets running requests finish. `shown` is of the home-feed page, where there
+    is to be one.
 
     Raises:
       InputError: the folder or a configuration cannot be used, no version loads, or a port is taken.
@@ -42,16 +45,20 @@ def serve(flags: Flags) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with running_server(flags) as (grpc_port, rest_port):
+    with running_server(flags, shown) as (grpc_port, rest_port):
         what = flags.model_config_file or f"{flags.model_name} from {flags.model_base_path}"
         ports = [f"{name} on {port}" for name, port in (("gRPC", grpc_port), ("REST", rest_port)) if port]
         print(f"Serving {what}: {', '.join(ports)}.", flush=True)
+        if shown:
+            print(f"The page: http://localhost:{rest_port}{PATH}", flush=True)
         stopped.wait()
 
 
 @contextmanager
-def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
+def running_server(flags: Flags, shown: Shown | None = None) -> Iterator[tuple[int, int]]:
     """A server in this process; gives its gRPC and REST ports, 0 where it does not listen.
+
+    With a page (`shown`), the two newest versions of a folder are served, for a look at both.
 
     Raises:
       InputError: as `serve`.
@@ -65,7 +72,7 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
     requests = _request_log(flags)
     note = requests.note if requests else None
     models = Models(_loader(flags, metrics, pool), flags.allow_version_labels_for_unavailable_models, note)
-    look = _first_look(flags, models)
+    look = _first_look(flags, models, latest=2 if shown else 1)
     listener = _listen(flags.rest_api_port) if flags.rest_api_port else None
     is_draining = threading.Event()
     health = (health_handler(lambda: not is_draining.is_set()),) if flags.enable_grpc_healthcheck_service else ()
@@ -83,7 +90,8 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
         if listener:
             listener.close()
         raise InputError(f"port {flags.port}: cannot be listened on ({error}); choose another with --port.") from error
-    rest = _start_rest(listener, models, _rest_options(flags)) if listener else None
+    pages = ui_routes(shown) if shown else []
+    rest = _start_rest(listener, rest_app(models, _rest_options(flags), pages)) if listener else None
     models.watch(flags.file_system_poll_wait_seconds, models.refresh)
     models.watch(flags.model_config_file_poll_wait_seconds, look)
     try:
@@ -104,13 +112,9 @@ def running_server(flags: Flags) -> Iterator[tuple[int, int]]:
         log.info("stopped")
 
 
-def _start_rest(
-    listener: socket.socket, models: Models, options: RestOptions
-) -> tuple[uvicorn.Server, threading.Thread]:
+def _start_rest(listener: socket.socket, app: Starlette) -> tuple[uvicorn.Server, threading.Thread]:
     # Logging stays the caller's: uvicorn's own configuration would close every handler there is.
-    config = uvicorn.Config(
-        rest_app(models, options), log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS)
     rest = uvicorn.Server(config)
     rest.install_signal_handlers = lambda: None  # ours decide when to stop
     thread = threading.Thread(target=rest.run, kwargs={"sockets": [listener]}, name="rest", daemon=True)
@@ -195,7 +199,7 @@ def _channel_arguments(text: str) -> tuple[tuple[str, Any], ...]:
     return tuple(arguments)
 
 
-def _first_look(flags: Flags, models: Models) -> Callable[[], None]:
+def _first_look(flags: Flags, models: Models, latest: int) -> Callable[[], None]:
     """Loads what is to be served; gives how to look at the configuration file again."""
     where = flags.model_config_file or flags.model_base_path
     if flags.model_config_file:
@@ -206,7 +210,9 @@ def _first_look(flags: Flags, models: Models) -> Callable[[], None]:
                 f"{flags.model_base_path}: is not a folder; give the folder of versions, such as W/serving/homefeed."
             )
         base = str(Path(flags.model_base_path).resolve())
-        known = ModelServerConfig(model_config_list={"config": [model_config(flags.model_name, base, Policy())]})
+        known = ModelServerConfig(
+            model_config_list={"config": [model_config(flags.model_name, base, Policy(latest=latest))]}
+        )
     if not known.model_config_list.config:
         raise InputError(f"{where}: names no model.")
     try:

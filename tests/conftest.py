@@ -34,6 +34,12 @@ SETTINGS = (
 )
 
 
+ONLINE_RETAIL = Path(os.environ.get("HOMEFEED_ONLINE_RETAIL", "online-retail.zip"))  # the publisher's archive
+needs_online_retail = pytest.mark.skipif(
+    not ONLINE_RETAIL.is_file(), reason="HOMEFEED_ONLINE_RETAIL does not name the publisher's archive"
+)
+
+
 @dataclass(frozen=True)
 class Shop:
     """Folders of a generated shop and of the workspace of its run."""

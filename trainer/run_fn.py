@@ -15,6 +15,7 @@ from trainer import weights
 from trainer.export import export
 from trainer.fitting import fit
 from trainer.reading import read_training_data, weights_folder
+from trainer.retrieval import CURVE_FILE, RECALLED
 from trainer.servable import Servable
 from trainer.text_encoder import open_encoder
 
@@ -41,6 +42,8 @@ def run_fn(fn_args: FnArgs) -> None:
         export(servable, fn_args.serving_model_dir, defaults, users, items)
     weights.save(fitted.weights, weights_folder(fn_args.serving_model_dir))
     shutil.copytree(folder, fn_args.model_run_dir, ignore=shutil.ignore_patterns("latest", "best"), dirs_exist_ok=True)
+    with tf.io.gfile.GFile(f"{fn_args.model_run_dir}/{CURVE_FILE}", "w") as file:
+        json.dump(fitted.now.channels.alike.curve(RECALLED), file)
     shutil.rmtree(folder)
 
 

@@ -17,12 +17,12 @@ from trainer.feed import Feed
 from trainer.pools import Among
 from trainer.preprocessing import EVENT_VOCABULARY
 from trainer.reranking import LOWEST, diversify, gumbel, keep_places, ranks
+from trainer.retrieval import RECALLED
 from trainer.text_encoder import TextEncoder
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
 _SHORT_LIST = 4  # diversity chooses among this many times k
 _PERSONAL = 0.05  # the cosine that one standard deviation of personal score is worth in a search
-_RECALLED = 20  # items that an index is to find, for its recall
 _SEARCHED = 500  # items whose text is closest, among which a search looks for what suits a user
 
 
@@ -365,7 +365,7 @@ class Servable(tf.Module):
         """[batch] float32: of the items that are most alike to one, by embedding and by text, the share that an index
         finds; NaN without an item (negative)."""
         shares = [
-            retriever.recall(tf.gather(vectors, tf.maximum(items, 0)), _RECALLED)
+            retriever.recall(tf.gather(vectors, tf.maximum(items, 0)), RECALLED)
             for retriever, vectors in (
                 (self._now.channels.alike, self._now.channels.item_vectors),
                 (self._now.channels.by_text, self._now.channels.texts),

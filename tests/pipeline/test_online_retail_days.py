@@ -2,9 +2,7 @@
 
 import csv
 import io
-import os
 import zipfile
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +10,8 @@ import pytest
 from pipeline.config import load_config
 from pipeline.data.online_retail import write_online_retail
 from pipeline.data_checks import validate_folder
+from tests.conftest import ONLINE_RETAIL, needs_online_retail
 
-ARCHIVE = Path(os.environ.get("HOMEFEED_ONLINE_RETAIL", "online-retail.zip"))
 SETTINGS = (
     "columns.behaviors.title=string",
     "gate.expected.behaviors=[title]",
@@ -23,7 +21,7 @@ SETTINGS = (
 
 
 def read_archive() -> pd.DataFrame:
-    with zipfile.ZipFile(ARCHIVE) as file:
+    with zipfile.ZipFile(ONLINE_RETAIL) as file:
         rows = [
             row
             for member in sorted(name for name in file.namelist() if name.endswith(".csv"))
@@ -36,9 +34,9 @@ def read_archive() -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason="HOMEFEED_ONLINE_RETAIL does not name the publisher's archive")
+@needs_online_retail
 def test_every_class_of_anomaly_is_found_with_pandas_counts(tmp_path):
-    write_online_retail(str(tmp_path / "retail"), str(ARCHIVE), everything=True)
+    write_online_retail(str(tmp_path / "retail"), str(ONLINE_RETAIL), everything=True)
     outcome = validate_folder(load_config(None, SETTINGS), str(tmp_path / "retail"), str(tmp_path / "w"))
     found = {f["rule"]: f["count"] for f in outcome.findings if f["table"] == "behaviors"}
 

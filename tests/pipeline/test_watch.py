@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from components.spans import Span
 from pipeline import watch as module
 from pipeline.config import load_config
+from pipeline.data.online_retail import write_online_retail
 from pipeline.watch import (
     FAILED,
     LOCK,
@@ -28,6 +29,7 @@ from pipeline.watch import (
 )
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from tests.conftest import ONLINE_RETAIL, needs_online_retail
 
 DAYS = [Span(f"2025-01-{n:02d}", f"f{n}") for n in range(1, 5)]
 
@@ -189,6 +191,32 @@ def test_a_log_without_days_cannot_be_watched(tmp_path, monkeypatch):
     (tmp_path / "behaviors" / "rows.csv").write_text("user_id,item_id,event,timestamp\nu,i,view,1\n")
     with pytest.raises(InputError, match="no folders a day"):
         watched(tmp_path, monkeypatch, {})
+
+
+@pytest.mark.slow
+@needs_online_retail
+def test_a_year_of_real_days_comes_one_by_one(tmp_path, monkeypatch):
+    """All 305, with a kill on the 100th, robots on the 200th and a correction of the 150th in the end."""
+    write_online_retail(str(tmp_path / "all"), str(ONLINE_RETAIL))
+    days = sorted(path.name for path in (tmp_path / "all" / "behaviors").iterdir())
+    assert len(days) == 305
+    (tmp_path / "behaviors").mkdir()
+    (tmp_path / "all" / "catalog").rename(tmp_path / "catalog")
+    asked, told, bad, killed = [], [], days[199], days[99]
+    for day in days:
+        (tmp_path / "all" / "behaviors" / day).rename(tmp_path / "behaviors" / day)
+        if day == killed:
+            with pytest.raises(KeyboardInterrupt):
+                watched(tmp_path, monkeypatch, {day: KeyboardInterrupt()}, settle=0)
+        new, states = watched(tmp_path, monkeypatch, {bad: GateRefused("robots")}, settle=0)
+        asked, told = asked + new, told + states
+    assert [day for day, _ in asked] == days  # each once, in order
+    assert [left_out for _, left_out in asked] == [[]] * 200 + [[bad]] * 105
+    assert [day for day, state in told if state == QUARANTINED] == [bad]
+    rows = tmp_path / "behaviors" / days[149]
+    for file in rows.iterdir():
+        file.write_text(file.read_text(encoding="utf-8").replace("purchase", "return", 1), encoding="utf-8")
+    assert watched(tmp_path, monkeypatch, {}, settle=0)[0] == [(days[149], [bad])]
 
 
 @pytest.mark.slow
