@@ -120,6 +120,7 @@ def test_bad_rows_stop_the_run_at_the_gate_and_are_named(tmp_path, table, change
     assert not steps & {"TextEmbeddingGen", "InteractionGen", "Transform", "Trainer", "Pusher"}
 
 
+@pytest.mark.slow
 def test_a_log_without_anything_new_to_hold_out_pushes_nothing(tmp_path):
     write(tmp_path, names.CATALOG, rows_of(names.CATALOG))
     write(tmp_path, names.BEHAVIORS, [[f"u{n % 5}", "i1", "view", str(1_700_000_000 + 3_600 * n)] for n in range(40)])
@@ -161,6 +162,7 @@ def test_a_log_that_spans_no_time_is_refused(tmp_path):
         run(tmp_path, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_model_below_the_floor_or_worse_than_the_last_pushed_is_not_pushed(shop, tmp_path):
     workspace = tmp_path / "w"
     shutil.copytree(shop.workspace, workspace, ignore=shutil.ignore_patterns(".lock"))

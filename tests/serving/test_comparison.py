@@ -92,6 +92,7 @@ def test_the_interval_and_the_p_value_say_the_same():
         assert (found.p_value < 0.05) == (found.always[0] > 0 or found.always[1] < 0)
 
 
+@pytest.mark.slow
 def test_who_looks_every_day_is_wrong_no_more_often_than_promised():
     """300 experiments without a difference, looked at on 30 days: the always valid interval leaves 0 out at any time in
     at most 5 %; the fixed one, which promises it for one look, far more often."""

@@ -40,6 +40,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one_does(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False, timeout=300
