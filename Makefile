@@ -1,5 +1,5 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-serving bench-spans bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-serving bench-spans bench-daily bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -65,6 +65,10 @@ bench-gates: $(STAMP)
 # What one more day costs.
 bench-spans: $(STAMP)
 	@$(BIN)/python -m benchmarks.span_cost --archive $(or $(ARCHIVE),$(error say which: make bench-spans ARCHIVE=online-retail.zip))
+
+# A day that arrives beside a training from scratch: cost and quality.
+bench-daily: $(STAMP)
+	@$(BIN)/python -m benchmarks.daily --archive $(or $(ARCHIVE),$(error say which: make bench-daily ARCHIVE=online-retail.zip))
 
 # InteractionGen and Transform on one and ten million events.
 bench-scale: $(STAMP)
