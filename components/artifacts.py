@@ -27,6 +27,12 @@ class ModelCards(Artifact):
     TYPE_NAME = "homefeed.ModelCard"
 
 
+class RunReports(Artifact):
+    """What a run says of itself to people: `report.html`."""
+
+    TYPE_NAME = "homefeed.RunReport"
+
+
 class Recommendations(Artifact):
     """BatchRecommender's table: `recommendations-*.csv` with `user_id,item_id,rank,score`; none if not pushed."""
 

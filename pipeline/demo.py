@@ -34,8 +34,9 @@ def main() -> int:
         _ask(console, addresses, behaviors, catalog)
     console.rule("Yours")
     console.print(
-        "Keep it running:\n"
-        f"  .venv/bin/homefeed serve --rest_api_port=8501 --model_name={names.MODEL_NAME} --model_base_path={base}\n"
+        "Keep it running, with a page at http://localhost:8501/ui/:\n"
+        f"  .venv/bin/homefeed serve --rest_api_port=8501 --model_name={names.MODEL_NAME} --model_base_path={base} "
+        f"--ui --catalog {catalog} --behaviors {behaviors}\n"
         "and ask it, from another terminal:\n"
         f"  .venv/bin/homefeed query recommend U000007 --catalog {catalog}\n"
         '  curl -d \'{"instances": [{"user_id": "U000007", "history_item_ids": []}]}\' '

@@ -90,9 +90,13 @@ def judge(store: Store, serving: Path, version: int | None = None, run: str = ""
     Raises:
       InputError: nothing has run, or no such version was pushed.
     """
-    lineage = store.of_run(run) if version is None else store.of_version(version)
+    return judgement_of(store.of_run(run) if version is None else store.of_version(version), serving / names.MODEL_NAME)
+
+
+def judgement_of(lineage: Lineage, versions: Path) -> Judgement:
+    """The verdicts on the model of a lineage; `versions` is the folder of the pushed ones."""
     model = lineage.newest("Model")
-    verdicts = [_of_data(lineage), _of_evaluation(lineage), _of_serving(lineage), _of_push(lineage, serving)]
+    verdicts = [_of_data(lineage), _of_evaluation(lineage), _of_serving(lineage), _of_push(lineage, versions)]
     return Judgement(lineage.version, model.uri if model else "", verdicts)
 
 
@@ -142,11 +146,11 @@ def _of_serving(lineage: Lineage) -> Verdict:
     return Verdict(SERVING, blessed, artifact.uri, findings, reasons)
 
 
-def _of_push(lineage: Lineage, serving: Path) -> Verdict:
+def _of_push(lineage: Lineage, versions: Path) -> Verdict:
     artifact = lineage.newest("PushedModel")
     if artifact is None or lineage.version is None:
         return Verdict(PUSH, None if artifact is None else False, reasons=["nothing was pushed."])
-    folder = serving / names.MODEL_NAME / str(lineage.version)
+    folder = versions / str(lineage.version)
     pushed = artifact.custom_properties["fingerprint"].string_value
     found = fingerprint_of(folder) if folder.is_dir() else "gone"
     finding = Finding("fingerprint", found[:16], pushed[:16], found == pushed)

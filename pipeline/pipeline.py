@@ -37,6 +37,8 @@ from components.text_embedding_gen import TextEmbeddingGen
 from pipeline.beam_runners import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import eval_config
+from pipeline.report.component import RunReport
+from pipeline.report.facts import statistics_step, validator_step
 from schema import names
 from schema.errors import InputError
 from schema.privacy import key_check, user_id_key
@@ -100,6 +102,7 @@ def build_pipeline(
     metadata: metadata_store_pb2.ConnectionConfig | None,
     until: str | None = None,
     last_pushed: LastPushed = last_pushed_by_lineage,
+    with_report: bool = False,
 ) -> tfx.dsl.Pipeline:
     """Wires every step.
 
@@ -110,12 +113,14 @@ def build_pipeline(
       metadata: connection to ML Metadata, where the runner does not bring its own.
       until: the last step that runs; None for all.
       last_pushed: makes the steps that find the last pushed model.
+      with_report: whether a step writes the run's report, where the runner does not.
 
     Raises:
       InputError: there is no such step.
     """
     data, gate, rows = _data_half(config, tables, places)
     steps = [*data, *_model_half(config, places, gate, rows, last_pushed)]
+    steps += [_report({step.id: step for step in steps}, places)] if with_report else []
     if until is not None:
         ids = [step.id for step in steps]
         if until not in ids:
@@ -128,6 +133,28 @@ def build_pipeline(
         enable_cache=True,
         metadata_connection_config=metadata,
         beam_pipeline_args=beam_args(config.beam),
+    )
+
+
+def _report(steps: Mapping[str, BaseNode], places: Places) -> BaseNode:
+    """Writes what the run did, for people."""
+    tables = {
+        f"{prefix}_{key}": steps[step(table)].outputs[key]
+        for prefix, table in (("behavior", names.BEHAVIORS), ("catalog", names.CATALOG))
+        for step, key in ((statistics_step, "statistics"), (validator_step, "anomalies"))
+    }
+    return RunReport(
+        data_blessing=steps["DataGate"].outputs["blessing"],
+        model=steps["Trainer"].outputs["model"],
+        model_run=steps["Trainer"].outputs["model_run"],
+        evaluation=steps["Evaluator"].outputs["evaluation"],
+        model_blessing=steps["Evaluator"].outputs["blessing"],
+        infra_blessing=steps["ServingValidator"].outputs["blessing"],
+        pushed_model=steps["Pusher"].outputs["pushed_model"],
+        card=steps["ModelCard"].outputs["card"],
+        models=places.push,
+        code_version=places.code_version,
+        **tables,
     )
 
 
@@ -159,7 +186,7 @@ def _data_half(
 
         # Counts and describes every column of each day.
         statistics_gen = SpanStatisticsGen(examples=example_gen.outputs["examples"], **where, **code).with_id(
-            f"{node}StatisticsGen"
+            statistics_step(name)
         )
 
         # Brings in what a person has written down about the columns.
@@ -171,7 +198,7 @@ def _data_half(
             schema=schema_gen.outputs["schema"],
             min_drift_rows=config.gate.min_drift_rows,
             **code,
-        ).with_id(f"{node}Validator")
+        ).with_id(validator_step(name))
 
         # Looks at single rows, which statistics cannot name, and parts those to use from those to leave out.
         row_validator = RowValidator(

@@ -79,7 +79,7 @@ def pipeline_spec(config: Config, with_users: bool) -> dict[str, Any]:
         step = LastPushedModel(folder=places.push, code_version=places.code_version, **others)
         return step.with_id(node_id)
 
-    pipeline = build_pipeline(config, windows, places, None, last_pushed=last_pushed)
+    pipeline = build_pipeline(config, windows, places, None, last_pushed=last_pushed, with_report=True)
     runner = KubeflowV2DagRunner(
         KubeflowV2DagRunnerConfig(
             default_image=config.kubeflow.image, default_commands=_COMMAND, use_pipeline_spec_2_1=True

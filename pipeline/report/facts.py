@@ -18,8 +18,8 @@ from components.evaluation_results import Evaluation, read_evaluation
 from components.model_card import JSON_FILE
 from components.span_statistics_gen import FILE as STATISTICS_FILE
 from components.span_validator import FILE as ANOMALIES_FILE
-from pipeline.gate import Judgement, judge
-from pipeline.lineage import Artifact, Step, Store
+from pipeline.gate import Judgement, judgement_of
+from pipeline.lineage import Artifact, Lineage, Step, Store
 from schema import names
 from trainer.retrieval import CURVE_FILE
 
@@ -69,6 +69,7 @@ class RunFacts:
     Attributes:
       name: of the run, the moment it began.
       version: that it pushed; None where it pushed none.
+      judgement: the gates'.
       steps: in order.
       verdict: DataGate's, see `read_verdict`.
       days: behaviors' day -> event -> rows.
@@ -76,7 +77,6 @@ class RunFacts:
       drift: `table.column` -> distances.
       curves: training -> scalar -> (epoch, value).
       evaluation: the Evaluator's.
-      judgement: the gates'.
       index: points of the index's recall and latency, see `trainer.retrieval.Retriever.curve`.
       settings: the configuration.
       spans: table -> days.
@@ -85,8 +85,8 @@ class RunFacts:
 
     name: str
     version: int | None
-    steps: list[Step]
     judgement: Judgement
+    steps: list[Step] = field(default_factory=list)
     verdict: dict[str, Any] = field(default_factory=dict)
     days: dict[str, dict[str, float]] = field(default_factory=dict)
     columns: dict[str, dict[str, Column]] = field(default_factory=dict)
@@ -121,37 +121,72 @@ def read_facts(store: Store, serving: Path, run: str = "") -> RunFacts:
       InputError: there is no such run.
     """
     name, steps, lineage = run or (store.runs() or [""])[-1], store.steps(run), store.of_run(run)
-    facts = RunFacts(name, lineage.version, steps, judge(store, serving, run=run))
     made = {(step.name, key): found[-1] for step in steps for key, found in step.outputs.items() if found}
-    facts.links = list(_links(store, steps))
-    for table in names.TABLES:
-        statistics = made.get((f"{table.capitalize()}StatisticsGen", "statistics"))
+    tables = {
+        table: (made.get((statistics_step(table), "statistics")), made.get((validator_step(table), "anomalies")))
+        for table in names.TABLES
+    }
+    by_type = {store.kind_of(artifact): artifact for artifact in made.values()}
+    facts = facts_of(name, lineage, serving / names.MODEL_NAME, tables, by_type)
+    facts.steps, facts.links = steps, list(_links(store, steps))
+    return facts
+
+
+def statistics_step(table: str) -> str:
+    """The step that counts a table."""
+    return f"{table.capitalize()}StatisticsGen"
+
+
+def validator_step(table: str) -> str:
+    """The step that compares a table with its schema and with the day before."""
+    return f"{table.capitalize()}Validator"
+
+
+def facts_of(
+    name: str,
+    lineage: Lineage,
+    versions: Path,
+    tables: Mapping[str, tuple[Artifact | None, Artifact | None]],
+    by_type: Mapping[str, Artifact],
+) -> RunFacts:
+    """What artifacts tell of a run; its steps and links are left empty.
+
+    Args:
+      name: of the run.
+      lineage: of the model.
+      versions: the folder of the pushed ones.
+      tables: table -> (its statistics, its anomalies), as far as they are there.
+      by_type: the run's other artifacts.
+    """
+    facts = RunFacts(name, lineage.version, judgement_of(lineage, versions))
+    for table, (statistics, anomalies) in tables.items():
         if statistics is not None:
-            by_day = _by_day(
-                statistics, ExampleStatistics, STATISTICS_FILE, statistics_pb2.DatasetFeatureStatisticsList
-            )
+            message = statistics_pb2.DatasetFeatureStatisticsList
+            by_day = _by_day(statistics, ExampleStatistics, STATISTICS_FILE, message)
             facts.spans[table] = list(by_day)
             facts.columns[table] = _columns(by_day)
             if table == names.BEHAVIORS:
                 facts.days = {day: _events(found) for day, found in by_day.items()}
-        anomalies = made.get((f"{table.capitalize()}Validator", "anomalies"))
         if anomalies is not None:
             found = _by_day(anomalies, ExampleAnomalies, ANOMALIES_FILE, anomalies_pb2.Anomalies)
             facts.drift |= _drift(table, found)
-    by_type = {store.kind_of(artifact): artifact for artifact in made.values()}
     if DataBlessing.TYPE_NAME in by_type:
         facts.verdict = read_verdict(by_type[DataBlessing.TYPE_NAME])
-    if ("Trainer", "model_run") in made:
-        folder = Path(made["Trainer", "model_run"].uri)
+    if "ModelRun" in by_type:
+        folder = Path(by_type["ModelRun"].uri)
         facts.curves = _curves(folder)
         if (folder / CURVE_FILE).is_file():
             facts.index = json.loads((folder / CURVE_FILE).read_text())
     if "ModelEvaluation" in by_type:
         facts.evaluation = read_evaluation(by_type["ModelEvaluation"].uri)
     if ModelCards.TYPE_NAME in by_type:
-        card = Path(by_type[ModelCards.TYPE_NAME].uri, JSON_FILE)
-        facts.settings = json.loads(card.read_text(encoding="utf-8"))["configuration"]
+        facts.settings = read_card(by_type[ModelCards.TYPE_NAME].uri)["configuration"]
     return facts
+
+
+def read_card(folder: str) -> dict[str, Any]:
+    """The model card of a folder."""
+    return json.loads(Path(folder, JSON_FILE).read_text(encoding="utf-8"))
 
 
 def _by_day(artifact: Artifact, kind: Any, file: str, message: Any) -> dict[str, Any]:

@@ -25,10 +25,9 @@ def write_report(store: Store, serving: Path, out: Path, runs: Sequence[str] = (
     Raises:
       InputError: there is no such run.
     """
-    html = render([read_facts(store, serving, run) for run in runs])
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.half")
-    half.write_text(html, encoding="utf-8")
+    half.write_text(render([read_facts(store, serving, run) for run in runs]), encoding="utf-8")
     half.replace(out)  # never a half of it under its name
     return out
 

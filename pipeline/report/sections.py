@@ -257,7 +257,7 @@ def _index(runs: Runs) -> Section:
 
 def _lineage(runs: Runs) -> Section:
     parts: list[str | Grid | Markup] = []
-    for run in runs:
+    for run in (run for run in runs if run.steps):
         states = {step.name: step.state for step in run.steps}
         links = list(run.links)
         for table, days in run.spans.items():
@@ -273,6 +273,8 @@ def _lineage(runs: Runs) -> Section:
 
 def _steps(runs: Runs) -> Section:
     steps = list(dict.fromkeys(step.name for run in runs for step in run.steps))
+    if not steps:
+        return Section("steps", "", [])
     seconds, memory = (
         {run.label: [_figure_of(run, step, what) for step in steps] for run in runs} for what in ("seconds", "peak_mb")
     )
