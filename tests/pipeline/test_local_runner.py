@@ -118,6 +118,9 @@ def test_bad_rows_stop_the_run_at_the_gate_and_are_named(tmp_path, table, change
     assert not verdict.blessed and words[0] in {found["rule"] for found in verdict.findings}
     steps = {p.name for p in (tmp_path / "w" / "artifacts").iterdir()}
     assert not steps & {"TextEmbeddingGen", "InteractionGen", "Transform", "Trainer", "Pusher"}
+    (report,) = (tmp_path / "w" / "reports").glob("*.html")
+    html = report.read_text(encoding="utf-8")
+    assert words[0] in html and "not pushed" in html and "did not run" in html
 
 
 @pytest.mark.slow
