@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import uvloop
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2
 
@@ -34,6 +35,7 @@ def load(kind: str, address: str, users: list[bytes], at_once: int, rate: float,
     Returns:
       `rate` that was answered, `latencies` in milliseconds, `errors`.
     """
+    uvloop.install()
     return asyncio.run(_load(kind, address, users, at_once, rate, seconds))
 
 

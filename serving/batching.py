@@ -271,9 +271,12 @@ class BatchedModel:
         self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Collection[str] = (), timeout_ms: int = 0
     ) -> Arrays:
         """As calling it, awaited."""
-        waiting = asyncio.gather(*(asyncio.wrap_future(task.answer) for task in self._submit(signature, inputs)))
+        seconds = timeout_ms / 1000 if timeout_ms else None
+        parts = [asyncio.wrap_future(task.answer) for task in self._submit(signature, inputs)]
         try:
-            return _joined(await asyncio.wait_for(waiting, timeout_ms / 1000 if timeout_ms else None), outputs)
+            if len(parts) == 1:  # as nearly all are: nothing to gather
+                return _joined([await asyncio.wait_for(parts[0], seconds)], outputs)
+            return _joined(await asyncio.wait_for(asyncio.gather(*parts), seconds), outputs)
         except asyncio.TimeoutError as error:
             raise _too_late() from error
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+import uvloop
 from google.protobuf import any_pb2, symbol_database
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import tensor_pb2
@@ -319,7 +320,7 @@ class GrpcServer:
             await server.start()
             return server, bound[0] if port else 0
 
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()  # wakes up sooner than asyncio's own
         self._loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="grpc"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._thread.start()
