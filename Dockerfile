@@ -15,7 +15,7 @@ COPY requirements.lock setup.py ./
 RUN uv venv --python /usr/local/bin/python /opt/homefeed \
  && uv pip sync --no-cache --require-hashes --compile-bytecode --python /opt/homefeed/bin/python requirements.lock \
  && uv pip uninstall --python /opt/homefeed/bin/python \
-    pytest pytest-timeout hypothesis ruff mypy build dockerfile-parse promql-parser playwright axe-playwright-python
+    pytest pytest-timeout pytest-xdist hypothesis ruff mypy build dockerfile-parse promql-parser playwright axe-playwright-python
 COPY components components
 COPY pipeline pipeline
 COPY schema schema

@@ -1,9 +1,11 @@
 # `make demo` and `make test` are each the only command needed; nothing needs root.
-.PHONY: setup demo test test-all bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-serving bench-spans bench-daily bench-scale bench-text peers lock clean
+.PHONY: setup demo test test-slow bench bench-cold bench-ablation bench-training bench-gpu bench-evaluation bench-gates bench-retrieval bench-serving bench-spans bench-daily bench-scale bench-text peers lock clean
 SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.complete
 UV_VERSION := 0.13.8
+# Two processes, each with whole files: what a file makes for all of its tests is made once.
+TWO := -n 2 --dist loadfile
 
 setup: $(STAMP)
 
@@ -18,10 +20,10 @@ test: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TWO)
 
-test-all: $(STAMP)
-	@$(BIN)/python -m pytest -m ""
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest $(TWO) -m slow
 
 # homefeed beside its tuned peers; DATA is online-retail, amazon-beauty or movielens.
 bench: peers

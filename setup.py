@@ -44,7 +44,7 @@ RUNTIME = [
     "matplotlib",  # with Jinja2: the run report
     "Jinja2",
 ]
-DEV = ["pytest", "pytest-timeout", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
+DEV = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "ruff", "mypy", "types-PyYAML", "pandas-stubs<2"]
 DEV += ["build", "axe-playwright-python", "dockerfile-parse", "kubernetes", "playwright", "promql-parser"]
 
 setup(
