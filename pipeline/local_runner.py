@@ -51,7 +51,7 @@ def run_locally(
       until: the last step that runs; None for all. A run until DataGate returns even where that refuses.
       keeps: (table, day's folder) -> whether it is used; the window counts from the last day that is.
       workspace: gets `artifacts/`, `cache/`, `logs/`, `metadata.sqlite`, `serving/homefeed/VERSION/` and, of each
-        run that took a step, `reports/RUN.html`.
+        whole run, `reports/RUN.html`.
 
     Returns:
       What the run did, whether or not it pushed.
@@ -94,7 +94,8 @@ def run_locally(
                 logging.exception("The run ended at %s.", steps.current)
                 raise _as_ours(error, steps.current, log) from error
             finally:
-                _report(root, metadata, steps)
+                if until is None:  # a part of a run, such as `data validate`, tells what it has to in its own tables
+                    _report(root, metadata, steps)
         outcome = read_outcome(metadata)
     refusals = [found for found in outcome.findings if found["severity"] == ERROR]
     if refusals and until != DATA_GATE:
