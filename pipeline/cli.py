@@ -337,15 +337,13 @@ def report(workspace: str, name: str, compare: tuple[str, str] | None, out: str 
 
     Example: homefeed report --workspace w --compare 1795336804 1795337913
     """
-    from pipeline.local_runner import REPORTS
-    from pipeline.report.page import write_report
+    from pipeline.report.page import report_file, write_report
 
     store, serving = _records(workspace)
-    runs = [store.run_of(int(one)) if one.isdecimal() else one for one in compare or (name,)]
-    file = "-".join(runs).replace(":", "") or store.runs()[-1].replace(":", "")
-    click.echo(
-        f"Report: {write_report(store, serving, Path(out) if out else Path(workspace, REPORTS, f'{file}.html'), runs)}"
-    )
+    asked = compare or (name or store.newest_run(),)
+    runs = [store.run_of(int(one)) if one.isdecimal() else one for one in asked]
+    file = Path(out) if out else report_file(Path(workspace), runs)
+    click.echo(f"Report: {write_report(store, serving, file, runs)}")
 
 
 @homefeed.command()

@@ -86,7 +86,7 @@ def drift(store: Store, requests: str, bound: float) -> tuple[list[Distance], di
 
 
 def _training(store: Store) -> Iterator[Row]:
-    found = [a for a in store.of_run().artifacts.get("Examples", []) if "InteractionGen" in a.uri]
+    found = [a for step in store.steps() if step.name == "InteractionGen" for a in step.outputs.get("examples", [])]
     if not found:
         raise InputError("the workspace's newest run has made no training examples; `homefeed run` makes them.")
     from tfx.types.standard_artifacts import Examples

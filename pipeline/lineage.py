@@ -75,9 +75,9 @@ class Store:
         version = pushed[-1].custom_properties["pushed_version"].string_value if pushed else ""
         return Lineage(int(version) if version else None, self._around(made))
 
-    def runs(self) -> list[str]:
-        """The runs' names, the oldest first."""
-        return [run.name for run in self._runs()]
+    def newest_run(self) -> str:
+        """Its name. Raises InputError where nothing has run."""
+        return self._run("").name
 
     def run_of(self, version: int) -> str:
         """The run that pushed a version. Raises InputError where none did."""

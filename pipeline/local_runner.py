@@ -27,12 +27,11 @@ from pipeline.encoder_download import local_encoder
 from pipeline.lineage import Store
 from pipeline.outcome import Outcome, read_outcome
 from pipeline.pipeline import Places, Window, build_pipeline, code_version, schemas_folder
-from pipeline.report.page import write_report
+from pipeline.report.page import report_file, write_report
 from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
 DATA_GATE = "DataGate"
-REPORTS = "reports"  # in the workspace
 _LOOK_EVERY = 0.2  # seconds, at the memory that is held
 
 
@@ -64,7 +63,7 @@ def run_locally(
     root = Path(workspace).resolve()
     downloaded = local_encoder(config.encoder.path, config.encoder.sha256, str(root / "cache" / "encoders"))
     encoder = resolve_encoder(downloaded)
-    with _locked(root):
+    with locked(root, ".lock", "another run is using this workspace; wait for it, or give another one"):
         push = root / "serving" / names.MODEL_NAME
         if config.model.start == names.REINDEX and not (push.is_dir() and any(push.iterdir())):
             raise errors.InputError(f"{push}: holds no pushed model to re-index; `homefeed run` trains one.")
@@ -116,7 +115,7 @@ def _report(root: Path, metadata: metadata_store_pb2.ConnectionConfig, steps: "_
     try:
         store = Store(metadata)
         store.note_memory(steps.peaks)
-        out = root / REPORTS / f"{store.runs()[-1].replace(':', '')}.html"
+        out = report_file(root, [store.newest_run()])
         steps.say(f"Report: {write_report(store, root / 'serving', out)}")
     except Exception:
         logging.exception("The report could not be written.")
@@ -144,16 +143,15 @@ def _as_ours(error: Exception, step: str, log: Path) -> errors.HomefeedError:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Holds the workspace. Raises InputError where it cannot be written or another run holds it."""
+def locked(root: Path, name: str, taken: str) -> Iterator[None]:
+    """Holds the workspace by a file of this name. Raises InputError where it cannot be written, or, with the words of
+    `taken`, where another process holds it."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".lock")
+        lock = filelock.FileLock(root / name)
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
-        raise errors.InputError(
-            f"{root}: another run is using this workspace; wait for it, or give another one."
-        ) from error
+        raise errors.InputError(f"{root}: {taken}.") from error
     except OSError as error:
         raise errors.InputError(f"{root}: cannot be written ({error.strerror}); give another --workspace.") from error
     try:

@@ -9,17 +9,14 @@ next day goes on. Where a day's files change later, it is a new day.
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import filelock
 
 from components.input_folders import Table, inspect_table, window_of
 from components.spans import Span
 from pipeline.config import Config
-from pipeline.local_runner import run_locally
+from pipeline.local_runner import locked, run_locally
 from schema import names
 from schema.days import day_of
 from schema.errors import GateRefused, HomefeedError, InputError
@@ -147,7 +144,7 @@ def watch(
       GateRefused, HomefeedError: the first run, which sees all days, was refused or failed.
     """
     root = Path(workspace).resolve()
-    with _alone(root):
+    with locked(root, LOCK, "another watcher has this workspace"):
         while not stopped(0):
             state = read_state(root)
             table = inspect_table(folders[names.BEHAVIORS], names.BEHAVIORS)
@@ -198,17 +195,3 @@ def _runner(config: Config, folders: Mapping[str, str], workspace: str) -> Run:
         return "" if outcome.pushed else " ".join(outcome.refusals) or "a gate refused the model."
 
     return run
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(root / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise InputError(f"{root}: another watcher has this workspace.") from error
-    try:
-        yield
-    finally:
-        lock.release()

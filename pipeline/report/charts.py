@@ -5,10 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import matplotlib
-
-matplotlib.use("svg")
-
-import matplotlib.pyplot as plt
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,7 +23,7 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "axes.prop_cycle": plt.cycler(color=COLOURS),
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
     "grid.color": _GRID,
     "grid.linewidth": 0.5,
     "legend.frameon": False,
@@ -46,7 +42,6 @@ def _svg(figure: Figure, title: str) -> Markup:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": title}):  # ids differ from those of the page's other figures
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Title": title})
-    plt.close(figure)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(_GRID, "var(--line)")
     # As wide as there is room, and no wider than it was made for.
@@ -58,7 +53,8 @@ def _svg(figure: Figure, title: str) -> Markup:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    return plt.subplots(figsize=(7.2, height))
+    figure = Figure(figsize=(7.2, height))  # without pyplot, which keeps figures and chooses a backend for the process
+    return figure, figure.subplots()
 
 
 def _days(axes: Axes, days: Sequence[str]) -> None:
@@ -68,7 +64,7 @@ def _days(axes: Axes, days: Sequence[str]) -> None:
 
 def stacked_days(title: str, days: Mapping[str, Mapping[str, float]]) -> Markup:
     """Day -> part -> rows, as bars on each other."""
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(3.3)
         below = [0.0] * len(days)
         for part in dict.fromkeys(part for parts in days.values() for part in parts):
@@ -83,7 +79,7 @@ def stacked_days(title: str, days: Mapping[str, Mapping[str, float]]) -> Markup:
 
 def day_lines(title: str, lines: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> Markup:
     """Line -> day -> value; `bounds`: line -> a value that is drawn across."""
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(3.3)
         days = sorted({day for values in lines.values() for day in values})
         place = {day: number for number, day in enumerate(days)}
@@ -100,7 +96,7 @@ def day_lines(title: str, lines: Mapping[str, Mapping[str, float]], bounds: Mapp
 
 def curves(title: str, x: str, lines: Mapping[str, Points], labels: Mapping[str, Sequence[str]]) -> Markup:
     """Line -> points; `labels`: line -> a word beside each point."""
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(2.8)
         for name, points in lines.items():
             drawn = [point for point in points if math.isfinite(point[1])]
@@ -117,7 +113,7 @@ def curves(title: str, x: str, lines: Mapping[str, Points], labels: Mapping[str,
 def intervals(title: str, rows: Sequence[str], sides: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Markup:
     """Side -> row -> (value, lower, upper) as points with their intervals, a line for each row; infinite ends are not
     drawn."""
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(0.9 + 0.28 * len(rows) * max(len(sides), 1))
         for number, (side, values) in enumerate(sides.items()):
             colour = COLOURS[number]
@@ -138,7 +134,7 @@ def intervals(title: str, rows: Sequence[str], sides: Mapping[str, Mapping[str, 
 
 def bars(title: str, x: str, rows: Sequence[str], sides: Mapping[str, Sequence[float]]) -> Markup:
     """Side -> a value for each row, as bars that lie."""
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(0.8 + 0.22 * len(rows) * max(len(sides), 1))
         size = 0.8 / max(len(sides), 1)
         for number, (side, values) in enumerate(sides.items()):

@@ -10,7 +10,6 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics
 
 from components.artifacts import DataBlessing, ModelCards
 from components.data_gate import read_verdict
@@ -120,7 +119,7 @@ def read_facts(store: Store, serving: Path, run: str = "") -> RunFacts:
     Raises:
       InputError: there is no such run.
     """
-    name, steps, lineage = run or (store.runs() or [""])[-1], store.steps(run), store.of_run(run)
+    name, steps, lineage = run or store.newest_run(), store.steps(run), store.of_run(run)
     made = {(step.name, key): found[-1] for step in steps for key, found in step.outputs.items() if found}
     tables = {
         table: (made.get((statistics_step(table), "statistics")), made.get((validator_step(table), "anomalies")))
@@ -162,13 +161,13 @@ def facts_of(
     for table, (statistics, anomalies) in tables.items():
         if statistics is not None:
             message = statistics_pb2.DatasetFeatureStatisticsList
-            by_day = _by_day(statistics, ExampleStatistics, STATISTICS_FILE, message)
+            by_day = _by_day(statistics, STATISTICS_FILE, message)
             facts.spans[table] = list(by_day)
             facts.columns[table] = _columns(by_day)
             if table == names.BEHAVIORS:
                 facts.days = {day: _events(found) for day, found in by_day.items()}
         if anomalies is not None:
-            found = _by_day(anomalies, ExampleAnomalies, ANOMALIES_FILE, anomalies_pb2.Anomalies)
+            found = _by_day(anomalies, ANOMALIES_FILE, anomalies_pb2.Anomalies)
             facts.drift |= _drift(table, found)
     if DataBlessing.TYPE_NAME in by_type:
         facts.verdict = read_verdict(by_type[DataBlessing.TYPE_NAME])
@@ -189,11 +188,9 @@ def read_card(folder: str) -> dict[str, Any]:
     return json.loads(Path(folder, JSON_FILE).read_text(encoding="utf-8"))
 
 
-def _by_day(artifact: Artifact, kind: Any, file: str, message: Any) -> dict[str, Any]:
+def _by_day(artifact: Artifact, file: str, message: Any) -> dict[str, Any]:
     """Day -> message, in order."""
-    held = kind()
-    held.uri, held.split_names = artifact.uri, artifact.properties["split_names"].string_value
-    days = sorted(artifact_utils.decode_split_names(held.split_names))
+    days = sorted(artifact_utils.decode_split_names(artifact.properties["split_names"].string_value))
     return {day: message.FromString(Path(artifact.uri, f"Split-{day}", file).read_bytes()) for day in days}
 
 

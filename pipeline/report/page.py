@@ -11,6 +11,12 @@ from pipeline.report.facts import RunFacts, read_facts
 from pipeline.report.sections import Grid, sections
 
 _TEMPLATE = Path(__file__).with_name("page.html")
+_FOLDER = "reports"  # in the workspace
+
+
+def report_file(workspace: Path, runs: Sequence[str]) -> Path:
+    """Where the report of some runs lies, by their names."""
+    return workspace / _FOLDER / f"{'-'.join(runs).replace(':', '')}.html"
 
 
 def write_report(store: Store, serving: Path, out: Path, runs: Sequence[str] = ("",)) -> Path:

@@ -67,6 +67,5 @@ def ui_routes(shown: Shown) -> list[Route]:
         Route("/ui/data/about", about),
         Route("/ui/data/items", items),
         Route("/ui", start),
-        Route("/ui/{name}", file),
         Route("/ui/{name:path}", file),
     ]

@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(id);
 
 const state = {
   language: new URLSearchParams(location.search).get("lang") || (navigator.language.startsWith("zh") ? "zh" : "en"),
-  model: "", users: [], versions: [],
+  model: "", users: [],
   user: "", history: [], // [{item, event}], the newest first
   view: { signature: "recommend", what: "" },
   titles: new Map(), // item -> {title, category, price}
@@ -235,10 +235,10 @@ function speak() {
 
 async function learnVersions() {
   const answer = await call(`/v1/models/${state.model}`);
-  state.versions = answer.model_version_status.filter((status) => status.state === "AVAILABLE").map((s) => s.version);
+  const versions = answer.model_version_status.filter((status) => status.state === "AVAILABLE").map((s) => s.version);
   const option = (version) => element("option", { value: version, textContent: version });
-  $("version").replaceChildren(...state.versions.map(option));
-  $("other").replaceChildren(element("option", { value: "" }), ...state.versions.map(option));
+  $("version").replaceChildren(...versions.map(option));
+  $("other").replaceChildren(element("option", { value: "" }), ...versions.map(option));
 }
 
 async function begin() {
