@@ -4,6 +4,7 @@ Every input is batch-first. An optional input has a default with one row, which 
 """
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +22,13 @@ from trainer.retrieval import RECALLED
 from trainer.text_encoder import TextEncoder
 
 _NOTHING = "\0"  # stands for padding in Transform's graph: no id and no event is called so
+# Features of strings that are looked up, and what Transform calls what is found.
+_INDEXED = {
+    names.ITEM_ID: names.ITEM_INDEX,
+    names.USER_ID: names.USER_INDEX,
+    names.HISTORY_EVENTS: names.HISTORY_EVENT_INDICES,
+    names.TRAITS: names.TRAIT_INDICES,
+}
 _SHORT_LIST = 4  # diversity chooses among this many times k
 _PERSONAL = 0.05  # the cosine that one standard deviation of personal score is worth in a search
 _SEARCHED = 500  # items whose text is closest, among which a search looks for what suits a user
@@ -53,6 +61,7 @@ class Servable(tf.Module):
         self._then, self._now, self._encoder = then, now, encoder
         # Attached, since only tables of tracked objects are initialised when the model is loaded.
         self._transform = transform.transform_features_layer()
+        self._indexers = {raw: _indexer(self._transform, raw, indexed) for raw, indexed in _INDEXED.items()}
         self._raw_spec = {
             name: transform.raw_feature_spec()[name]
             for name in (
@@ -95,21 +104,18 @@ class Servable(tf.Module):
 
     # --- from raw values to queries ----------------------------------------------------------------------------------
 
-    def _index(self, strings: tf.Tensor, raw: str, indexed: str) -> tf.Tensor:
+    def _index(self, strings: tf.Tensor, raw: str) -> tf.Tensor:
         """Runs strings of any shape through Transform's graph as the feature `raw`; int64 of the same shape."""
-        flat = tf.reshape(strings, [-1, 1])
-        filled = tf.where(flat == names.PADDING, _NOTHING, flat)
-        transformed = self._transform({raw: tf.sparse.from_dense(filled)})
-        return tf.reshape(transformed[indexed].values, tf.shape(strings))
+        return tf.reshape(self._indexers[raw](tf.reshape(strings, [-1])), tf.shape(strings))
 
     def _trait_index(self, traits: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """[batch, most] strings to trait indices, -1 where padded."""
         traits = _rows(traits, batch)
-        return tf.where(traits == names.PADDING, np.int64(-1), self._index(traits, names.TRAITS, names.TRAIT_INDICES))
+        return tf.where(traits == names.PADDING, np.int64(-1), self._index(traits, names.TRAITS))
 
     def item_index(self, item_ids: tf.Tensor) -> tf.Tensor:
         """Item ids to indices; -1 for what is no item of the catalogue."""
-        return self._index(item_ids, names.ITEM_ID, names.ITEM_INDEX)
+        return self._index(item_ids, names.ITEM_ID)
 
     def query(
         self,
@@ -132,7 +138,7 @@ class Servable(tf.Module):
         events = tf.broadcast_to(history_events[:, :width], tf.shape(ids))
         times = tf.broadcast_to(history_timestamps[:, :width], tf.shape(ids))
         given = tf.pad(self.item_index(ids), padding, constant_values=-1)
-        given_events = tf.pad(self._index(events, names.HISTORY_EVENTS, names.HISTORY_EVENT_INDICES), padding)
+        given_events = tf.pad(self._index(events, names.HISTORY_EVENTS), padding)
         rows = self._user_rows.lookup(user_id)
         is_given = tf.reduce_any(ids != names.PADDING, axis=1, keepdims=True)
         moments = _rows(timestamp, batch)
@@ -143,7 +149,7 @@ class Servable(tf.Module):
             for theirs, stored in zip((given, given_events, tf.pad(times, padding)), known, strict=True)
         )
         history_times = tf.where(history_times == 0, moments[:, tf.newaxis], history_times)
-        users = self._index(user_id, names.USER_ID, names.USER_INDEX)
+        users = self._index(user_id, names.USER_ID)
         told = self._trait_index(traits, batch)
         known_traits = _wide(tf.cast(tf.gather(self._traits, rows), tf.int64), tf.shape(told)[1])
         has_traits = tf.reduce_any(told >= 0, axis=1, keepdims=True)
@@ -331,14 +337,10 @@ class Servable(tf.Module):
         raw = tf.io.parse_example(examples, self._raw_spec)
         dense = {name: tf.sparse.to_dense(value) for name, value in raw.items()}
         query = self._then.channels.query(
-            self._index(dense[names.USER_ID][:, 0], names.USER_ID, names.USER_INDEX),
+            self._index(dense[names.USER_ID][:, 0], names.USER_ID),
             self._trait_index(with_a_column(dense[names.TRAITS], names.PADDING), tf.shape(dense[names.USER_ID])[0]),
             self.item_index(with_a_column(dense[names.HISTORY_ITEM_IDS], names.PADDING)),
-            self._index(
-                with_a_column(dense[names.HISTORY_EVENTS], names.PADDING),
-                names.HISTORY_EVENTS,
-                names.HISTORY_EVENT_INDICES,
-            ),
+            self._index(with_a_column(dense[names.HISTORY_EVENTS], names.PADDING), names.HISTORY_EVENTS),
             with_a_column(dense[names.HISTORY_TIMESTAMPS], 0),
             dense[names.TIMESTAMP][:, 0],
         )
@@ -372,6 +374,18 @@ class Servable(tf.Module):
             )
         ]
         return tf.where(items >= 0, (shares[0] + shares[1]) / 2, np.float32("nan"))
+
+
+def _indexer(transform: tf.keras.layers.Layer, raw: str, indexed: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """[n] strings of one feature to [n] int64, by Transform's graph. A function of its own, so that the graph is in the
+    export once for each feature, and not for each place that looks something up."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def index(strings: tf.Tensor) -> tf.Tensor:
+        filled = tf.where(strings == names.PADDING, _NOTHING, strings)
+        return transform({raw: tf.sparse.from_dense(filled[:, tf.newaxis])})[indexed].values
+
+    return index
 
 
 def _rows(value: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
