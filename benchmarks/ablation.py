@@ -44,6 +44,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "negatives of the batch only": ("model.negatives=0",),
 }
 MODES = ("last_n", "lora", "full")
+ENCODER = "encoder "  # begins the lines of the modes
 
 
 def lists_of(feed: Feed, states: States, k: int, stage: str) -> dict[int, np.ndarray]:
@@ -112,11 +113,11 @@ def main(
     """Prints the tables."""
     read, protocol, own = DATASETS[name]
     log, catalog = read(archive)
-    lines = {**LINES, **{f"encoder {mode}": (f"encoder.mode={mode}",) for mode in modes}}
+    lines = {**LINES, **{f"{ENCODER}{mode}": (f"encoder.mode={mode}",) for mode in modes}}
     table = Table("", f"Recall@{protocol.k}", f"NDCG@{protocol.k}", title=f"{name}, {seeds} seeds")
     tables = [table]
     with tempfile.TemporaryDirectory() as folder:
-        workspace = run_homefeed(log, catalog, own, Path(folder), "--until", "Transform")
+        workspace = run_homefeed(log, catalog, (*own, *assignments), Path(folder), "--until", "Transform")
         for line, changes in lines.items():
             if only and line not in only:
                 continue
@@ -129,11 +130,12 @@ def main(
                 # The same towers are found there trained.
                 feed = fit(data, settings, f"{folder}/{hashlib.sha256(towers.encode()).hexdigest()}").then
                 found.setdefault(line, []).append(measured(feed, data, protocol.k))
-                if not changes:
+                if not changes or line.startswith(ENCODER):
                     for stage in ("towers", "first stage"):
-                        found.setdefault(f"the {stage} alone", []).append(measured(feed, data, protocol.k, stage))
-                    if seed == 1:
-                        tables.append(calibration(feed, data))
+                        part = f"{line}: the {stage} alone" if changes else f"the {stage} alone"
+                        found.setdefault(part, []).append(measured(feed, data, protocol.k, stage))
+                if not changes and seed == 1:
+                    tables.append(calibration(feed, data))
             for part, figures in found.items():
                 recall, ndcg = np.mean(figures, axis=0)
                 print(f"{part}: {recall:.4f} {ndcg:.4f}", file=sys.stderr)
