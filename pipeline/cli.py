@@ -3,24 +3,22 @@
 TensorFlow and TFX are imported by the commands that need them, so that `--help` answers at once.
 """
 
-import datetime as dt
-import json
 import os
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
+from pipeline.data.commands import data
 from pipeline.kubeflow.commands import compile_command, replay, schedule, submit
+from pipeline.model_commands import compare, drift, gate, release, report, rollback, status
+from pipeline.options import with_options
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 from serving.flags import Flags
@@ -32,126 +30,7 @@ def homefeed() -> None:
     """A personalised home feed from a behaviour log: validate, train, gate, push, serve."""
 
 
-@homefeed.group()
-def data() -> None:
-    """Writes a data set in homefeed's form: behaviors/ and catalog/.
-
-    Example: homefeed data sample --out shop
-    """
-
-
-def _day(_: Any, option: click.Parameter, value: str | None) -> dt.date | None:
-    try:
-        return dt.date.fromisoformat(value) if value else None
-    except ValueError as error:
-        raise click.BadParameter("a day is written YYYY-MM-DD", param=option) from error
-
-
-@data.command()
-@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
-@click.option("--events", default=60_000, type=click.IntRange(1), help="About how many rows.")
-@click.option("--users", default=1_500, type=click.IntRange(1))
-@click.option("--products", default=2_000, type=click.IntRange(1))
-@click.option("--days", default=56, type=click.IntRange(1))
-@click.option("--seed", default=1, type=int, help="The same seed gives the same files.")
-def sample(out: str, events: int, users: int, products: int, days: int, seed: int) -> None:
-    """A generated shop of any size.
-
-    Example: homefeed data sample --out shop --events 100000
-    """
-    from pipeline.data.sample import write_sample
-
-    _print_counts(write_sample(out, events, users, products, days, seed), out)
-
-
-@data.command("online-retail")
-@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
-@click.option("--archive", help="The publisher's zip; downloaded where none is given.")
-@click.option("--from", "start", callback=_day, help="First day that is written.")
-@click.option("--until", callback=_day, help="First day that is not written any more.")
-@click.option("--everything", is_flag=True, help="Also what is no product or has no customer, for `data validate`.")
-def online_retail(
-    out: str, archive: str | None, start: dt.date | None, until: dt.date | None, everything: bool
-) -> None:
-    """UCI Online Retail: a year of a gift shop's sales, in daily folders.
-
-    Example: homefeed data online-retail --out retail --archive online-retail.zip
-    """
-    from pipeline.data.online_retail import write_online_retail
-
-    _print_counts(write_online_retail(out, archive, start, until, everything), out)
-
-
-@data.command()
-@click.option("--out", required=True, help="Folder that gets behaviors/ and catalog/.")
-@click.option("--archive", help="The publisher's zip; downloaded where none is given.")
-def movielens(out: str, archive: str | None) -> None:
-    """MovieLens ml-latest-small: ratings and tags of films.
-
-    Example: homefeed data movielens --out films
-    """
-    from pipeline.data.movielens import write_movielens
-
-    _print_counts(write_movielens(out, archive), out)
-
-
-@data.command()
-@click.argument("folder")
-@click.option("--workspace", help="Keeps what was read, for the run that follows; without it nothing is kept.")
-@click.option("--config", "config_file", help="YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
-@click.option("--all", "with_info", is_flag=True, help="Also show what is within its bounds.")
-def validate(
-    folder: str, workspace: str | None, config_file: str | None, assignments: tuple[str, ...], with_info: bool
-) -> None:
-    """Judges FOLDER's behaviors/, catalog/ and users/ as a run would, and stops there. Exit code 3 where it refuses.
-
-    Example: homefeed data validate shop
-    """
-    from pipeline.config import load_config
-
-    config = load_config(config_file, assignments)
-    from pipeline.data_checks import validate_folder
-    from pipeline.outcome import print_findings, wide_console
-
-    outcome = validate_folder(config, folder, workspace)
-    print_findings(outcome, wide_console(), with_info)
-    if not outcome.blessed:
-        raise GateRefused("the data gate refuses this data; the table's first rows say why.")
-    click.echo("The data gate blesses this data.")
-
-
-@data.command("propose-schema")
-@click.argument("folder")
-@click.option("--config", "config_file", help="YAML file.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key of the configuration.")
-@click.option("--out", help="Folder that gets the changed schemas, for `schemas` in the configuration.")
-def propose_schema(folder: str, config_file: str | None, assignments: tuple[str, ...], out: str | None) -> None:
-    """Prints the change of the curated schemas that FOLDER's data needs, as a diff to review.
-
-    Example: homefeed data propose-schema shop
-    """
-    from pipeline.config import load_config
-
-    config = load_config(config_file, assignments)
-    from pipeline.data_checks import propose_schemas
-
-    diff = propose_schemas(config, folder, out)
-    click.echo(diff or "The curated schemas fit this data.", nl=not diff)
-
-
-def _with(options: list[Callable[[Callable[..., None]], Callable[..., None]]]) -> Callable[..., Callable[..., None]]:
-    """Gives a command options that it shares with others."""
-
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-_of_a_run = _with(
+_of_a_run = with_options(
     [
         click.option("--behaviors", required=True, help="Folder of the behaviour log (CSV or Parquet)."),
         click.option("--catalog", required=True, help="Folder of the catalogue."),
@@ -248,7 +127,7 @@ def _server_flag(name: str, default: Any, words: str) -> Callable[[Callable[...,
 
 
 @homefeed.command()
-@_with([_server_flag(*flag) for flag in Flags.described()])
+@with_options([_server_flag(*flag) for flag in Flags.described()])
 @click.option("--ui", is_flag=True, help="homefeed's own: also the home-feed page, on the REST port.")
 @click.option("--catalog", help="Of the page: folder of the catalogue, for titles.")
 @click.option("--behaviors", help="Of the page: folder of the behaviour log, for users and what they did.")
@@ -281,170 +160,6 @@ def serve(ui: bool, catalog: str | None, behaviors: str | None, version: bool, *
         name = names.MODEL_NAME if flags["model_config_file"] else flags["model_name"]
         shown = read_shown(name, catalog, behaviors)
     serve_models(Flags(**flags), shown)
-
-
-@homefeed.command()
-@click.option("--workspace", required=True, help="Of the run that made the model.")
-@click.option("--candidate", type=click.IntRange(0), help="A pushed version; without it, what the newest run has made.")
-@click.option("--json", "as_json", is_flag=True, help="The verdict with all evidence, as JSON.")
-@click.option("--all", "everything", is_flag=True, help="Also show the evidence that speaks for the model.")
-def gate(workspace: str, candidate: int | None, as_json: bool, everything: bool) -> None:
-    """The verdict of every gate on a model. Exit code 3 where one has said no: made for release jobs.
-
-    Example: homefeed gate --workspace w --json
-    """
-    from pipeline.gate import judge, print_judgement
-    from pipeline.outcome import wide_console
-
-    judgement = judge(*_records(workspace), candidate)
-    if as_json:
-        click.echo(judgement.as_json())
-    else:
-        print_judgement(judgement, wide_console(), everything)
-    if not judgement.passed:
-        raise GateRefused(" ".join(judgement.reasons))
-
-
-def _records(workspace: str) -> tuple[Any, Path]:
-    """A workspace's ML Metadata and its folder of pushed versions. Raises InputError where there is none."""
-    from pipeline.lineage import Store
-    from pipeline.local_runner import metadata_of
-
-    root = Path(workspace)
-    if not (root / "metadata.sqlite").is_file():
-        raise InputError(f"{workspace}: is no workspace; give the one of a `homefeed run`.")
-    return Store(metadata_of(root.resolve())), root / "serving"
-
-
-_of_a_release = _with(
-    [
-        click.option("--workspace", required=True, help="Whose pushed versions they are."),
-        click.option("--why", default="", help="For the log."),
-        click.option("--who", default="", help="For the log; without it, the user of this machine."),
-        click.option("--address", "addresses", multiple=True, help="grpc://HOST:PORT of a server to tell at once."),
-    ]
-)
-
-
-@homefeed.command()
-@click.option("--workspace", required=True, help="Of the runs.")
-@click.option("--run", "name", default="", help="A run's name or a pushed version; without it, the newest run.")
-@click.option("--compare", nargs=2, default=None, help="Two runs or versions, side by side.")
-@click.option("--out", help="The file; without it, in the workspace's reports/.")
-def report(workspace: str, name: str, compare: tuple[str, str] | None, out: str | None) -> None:
-    """Writes one HTML file of a run: data, anomalies, drift, training, metrics, verdicts, index, steps and lineage. A
-    run leaves its own; this one brings it up to date, or sets two beside each other.
-
-    Example: homefeed report --workspace w --compare 1795336804 1795337913
-    """
-    from pipeline.report.page import report_file, write_report
-
-    store, serving = _records(workspace)
-    asked = compare or (name or store.newest_run(),)
-    runs = [store.run_of(int(one)) if one.isdecimal() else one for one in asked]
-    file = Path(out) if out else report_file(Path(workspace), runs)
-    click.echo(f"Report: {write_report(store, serving, file, runs)}")
-
-
-@homefeed.command()
-@_of_a_release
-@click.option("--candidate", type=click.IntRange(0), help="A pushed version; without it, the newest.")
-@click.option("--to", "label", type=click.Choice(["canary", "stable"]), default="stable")
-def release(workspace: str, candidate: int | None, label: str, **options: Any) -> None:
-    """Makes a pushed version canary or stable, if every gate lets it pass; the stable one before becomes previous.
-
-    Example: homefeed release --workspace w --to canary --why "new season"
-    """
-    from pipeline.gate import judge
-    from serving.releases import Releases
-    from serving.versions import versions_in
-
-    store, serving = _records(workspace)
-    newest = next(iter(versions_in(serving / names.MODEL_NAME)), 0)
-    version = newest if candidate is None else candidate
-    entry = Releases(serving).release(
-        version, label, refusals=lambda asked: judge(store, serving, asked).reasons, **options
-    )
-    _tell_release(entry, serving)
-
-
-@homefeed.command()
-@_of_a_release
-@click.option("--canary", "is_withdrawal", is_flag=True, help="Take the canary back instead; stable stays.")
-def rollback(workspace: str, is_withdrawal: bool, **options: Any) -> None:
-    """Makes the previous version stable again.
-
-    Example: homefeed rollback --workspace w --why "fewer clicks"
-    """
-    from serving.releases import Releases
-
-    serving = Path(workspace) / "serving"
-    releases = Releases(serving)
-    _tell_release((releases.withdraw if is_withdrawal else releases.rollback)(**options), serving)
-
-
-@homefeed.command()
-@click.option("--logs", required=True, help="Folder that the experiment has logged to (serving/experiment.py).")
-@click.option("--experiment", required=True, help="Its name.")
-@click.option("--control", default="stable", help="The arm that is compared with.")
-@click.option("--treatment", default="canary", help="The arm that is compared.")
-@click.option("--share", default=0.5, type=click.FloatRange(0, 1), help="Of the treatment among both arms' users.")
-@click.option("--event", "events", multiple=True, default=("click=1",), help="EVENT=WEIGHT: what a request earns.")
-@click.option("--confidence", default=0.95, type=click.FloatRange(0.5, 0.9999))
-@click.option("--effect", default=0.05, help="The relative difference that one hopes for, fixed before the experiment.")
-@click.option("--json", "as_json", is_flag=True)
-def compare(logs: str, experiment: str, control: str, treatment: str, **options: Any) -> None:
-    """What two arms of an online experiment earned a request, with intervals, of which one may be looked at every day.
-
-    Example: homefeed compare --logs logs --experiment canary-7 --event click=1 --event purchase=10
-    """
-    from pipeline.online_comparison import compare_logs
-
-    compare_logs(Path(logs), experiment, control, treatment, Console(), **options)
-
-
-def _tell_release(entry: Any, serving: Path) -> None:
-    click.echo(f"{entry}. Servers read {serving / 'models.config'}.")
-
-
-@homefeed.command()
-@click.option("--workspace", required=True, help="Of the run whose training data is compared with.")
-@click.option("--requests", required=True, help="Folder that `homefeed serve --request_log_folder` has written.")
-@click.option("--bound", default=0.1, type=click.FloatRange(0, 1), help="Distance of a feature that is too far.")
-@click.option("--json", "as_json", is_flag=True)
-def drift(workspace: str, requests: str, bound: float, as_json: bool) -> None:
-    """How far what is asked of a server is from what the model was trained on. Exit code 3 where a feature is too far.
-
-    Example: homefeed drift --workspace w --requests requests
-    """
-    from dataclasses import asdict
-
-    from pipeline.drift import drift as compare_with_training
-    from pipeline.drift import print_drift
-
-    distances, facts = compare_with_training(_records(workspace)[0], requests, bound)
-    if as_json:
-        click.echo(json.dumps({"facts": facts, "distances": [asdict(one) for one in distances]}, indent=1))
-    else:
-        print_drift(distances, facts, Console())
-    far = [one.feature for one in distances if one.is_far]
-    if far:
-        raise GateRefused(f"requests are not like the training data in {', '.join(far)}.")
-
-
-@homefeed.command()
-@click.option("--workspace", required=True, help="Whose pushed versions they are.")
-@click.option("--address", "addresses", multiple=True, help="Of a server, to see what it serves.")
-@click.option("--last", default=10, type=click.IntRange(1), help="Releases that are shown.")
-def status(workspace: str, addresses: tuple[str, ...], last: int) -> None:
-    """Which versions there are, under which labels, and the last releases.
-
-    Example: homefeed status --workspace w --address grpc://localhost:8500
-    """
-    from pipeline.outcome import wide_console
-    from pipeline.release_status import print_status
-
-    print_status(*_records(workspace), addresses, last, wide_console())
 
 
 @homefeed.command()
@@ -524,14 +239,8 @@ def _pseudonym(user_id: str) -> str:
     return pseudonym(user_id.encode(), user_id_key()).decode()
 
 
-def _print_counts(counts: Counter[str], out: str) -> None:
-    table = Table("", "rows", title=out)
-    for label, count in sorted(counts.items()):
-        table.add_row(label, f"{count:,}")
-    Console().print(table)
-
-
-for command in (compile_command, replay, submit, schedule):
+_OF_MODELS = (gate, report, release, rollback, compare, drift, status)
+for command in (data, *_OF_MODELS, compile_command, replay, submit, schedule):
     homefeed.add_command(command)
 
 

@@ -12,6 +12,7 @@ from schema.errors import InputError
 
 Artifact: TypeAlias = metadata_store_pb2.Artifact
 _STATES = {mlmd.proto.Execution.CACHED: "cached", mlmd.proto.Execution.COMPLETE: "ran"}
+_RUN = "pipeline_run"  # TFX's type of context
 _MEMORY = "peak_memory_mb"  # of a run: JSON, step -> MB
 
 
@@ -61,10 +62,7 @@ class Store:
 
     def of_version(self, version: int) -> Lineage:
         """Of the model that was pushed as a version. Raises InputError where none was."""
-        for artifact in reversed(self._by_type("PushedModel")):
-            if artifact.custom_properties["pushed_version"].string_value == str(version):
-                return Lineage(version, self._around([artifact]))
-        raise InputError(f"version {version} was not pushed by a run of this workspace.")
+        return Lineage(version, self._around([self._pushed(version)]))
 
     def of_run(self, run: str = "") -> Lineage:
         """Of what a run has made, as far as it came; of the newest where none is named. Raises InputError where there
@@ -80,11 +78,13 @@ class Store:
         return self._run("").name
 
     def run_of(self, version: int) -> str:
-        """The run that pushed a version. Raises InputError where none did."""
-        for run in reversed(self._runs()):
-            if self.of_run(run.name).version == version:
-                return run.name
-        raise InputError(f"version {version} was not pushed by a run of this workspace.")
+        """The last run that had a version as its push. Raises InputError where none did."""
+        contexts = [
+            context
+            for maker in self._makers([self._pushed(version)])
+            for context in self._store.get_contexts_by_execution(maker)
+        ]
+        return max((c for c in contexts if c.type == _RUN), key=lambda context: context.id).name
 
     def steps(self, run: str = "") -> list[Step]:
         """A run's steps, in order; the newest run's where none is named. Raises InputError where there is none."""
@@ -103,9 +103,15 @@ class Store:
         """The name of an artifact's type."""
         return self._types[artifact.type_id]
 
+    def _pushed(self, version: int) -> Artifact:
+        for artifact in reversed(self._by_type("PushedModel")):
+            if artifact.custom_properties["pushed_version"].string_value == str(version):
+                return artifact
+        raise InputError(f"version {version} was not pushed by a run of this workspace.")
+
     def _runs(self) -> list[metadata_store_pb2.Context]:
         try:
-            return sorted(self._store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+            return sorted(self._store.get_contexts_by_type(_RUN), key=lambda context: context.id)
         except mlmd.errors.NotFoundError:
             return []
 
@@ -148,14 +154,18 @@ class Store:
         ahead = list(artifacts)
         while ahead:
             found |= {artifact.id: artifact for artifact in ahead}
-            events = self._store.get_events_by_artifact_ids([artifact.id for artifact in ahead])
-            makers = {event.execution_id for event in events if event.type == mlmd.proto.Event.OUTPUT}
+            makers = self._makers(ahead)
             near = [*self._artifacts(makers, mlmd.proto.Event.INPUT), *self._artifacts(makers, mlmd.proto.Event.OUTPUT)]
             ahead = [artifact for artifact in near if artifact.id not in found]
         by_type: dict[str, list[Artifact]] = {}
         for _, artifact in sorted(found.items()):
             by_type.setdefault(self._types[artifact.type_id], []).append(artifact)
         return by_type
+
+    def _makers(self, artifacts: Iterable[Artifact]) -> set[int]:
+        """The executions that artifacts are outputs of."""
+        events = self._store.get_events_by_artifact_ids([artifact.id for artifact in artifacts])
+        return {event.execution_id for event in events if event.type == mlmd.proto.Event.OUTPUT}
 
     def _artifacts(self, executions: Iterable[int], kind: int) -> list[Artifact]:
         events = self._store.get_events_by_execution_ids(list(executions))
