@@ -83,7 +83,7 @@ def main(archive: Path, seconds: float, rounds: int) -> None:
         settings = settings_of(config)
         data = transformed(workspace, settings)
         catalog, hyper, users = data.catalog, config.model, len(data.vocabulary.users)
-        epoch = data.batches(config.split.windows + 2)
+        epoch = data.batches(config.split.windows + 2, 0)
         titles = [catalog_rows[item.decode()]["title"] for item in catalog.item_ids]
         encoder = open_encoder(resolve_encoder(config.encoder.path), config.encoder.max_tokens)
         models = {

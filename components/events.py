@@ -7,11 +7,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from components.columnar import buckets_of, concat, from_ipc, partition, ranks, scalars, to_ipc
 from components.examples import read_examples
-from components.sentiment import hashes_of, lookup
+from components.sentiment import comments_of, hashes_of, lookup
 from schema import names
 
 _SIDE_INPUT_ITEMS = 1_000_000  # a larger catalogue is joined by key
@@ -20,36 +20,42 @@ TRAIT_SEPARATOR = b"\x1f"
 
 
 class ReadEvents(beam.PTransform):
-    """Files of behaviors to batches as `usable_events` makes them.
+    """Groups of files of behaviors to `EVENTS`, batches as `usable_events` makes them, and `COMMENTS`, what
+    `sentiment.comments_of` finds: the log is read once for both.
 
     Args:
       weights: event -> weight; events of weight 0 are left out.
       context: columns of behaviors that say where an event came from.
     """
 
+    EVENTS, COMMENTS = "events", "comments"
+
     def __init__(self, weights: Mapping[str, float], context: list[str]):
         super().__init__()
         self._known = [event.encode() for event, weight in weights.items() if weight > 0]
         self._context = context
 
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
-        known, context = self._known, self._context
-        return files | beam.Reshuffle() | beam.FlatMap(_events_of, known, context)
+    def expand(self, groups: beam.PCollection) -> beam.pvalue.DoOutputsTuple:
+        read = beam.FlatMap(_read, self._known, self._context).with_outputs(self.COMMENTS, main=self.EVENTS)
+        return groups | beam.Reshuffle() | read
 
 
-def _events_of(path: str, known: list[bytes], context: list[str]) -> Iterator[pa.RecordBatch]:
-    columns = {**_EVENT_COLUMNS, names.COMMENT: bytes, **dict.fromkeys(context, bytes)}
-    for batch in read_examples([path], columns):
-        yield usable_events(batch, known, context)
+def _read(paths: list[str], known: list[bytes], context: list[str]) -> Iterator[Any]:
+    kinds = {**_EVENT_COLUMNS, names.VALUE: float, names.COMMENT: bytes, **dict.fromkeys(context, bytes)}
+    for batch in read_examples(paths, kinds):
+        columns = scalars(batch)
+        columns[names.COMMENT] = hashes_of(columns[names.COMMENT])
+        yield usable_events(columns, known, context)
+        for comment in comments_of(columns):
+            yield TaggedOutput(ReadEvents.COMMENTS, comment)
 
 
-def usable_events(batch: pa.RecordBatch, known: list[bytes], context: list[str]) -> pa.RecordBatch:
-    """The rows of a batch of behaviors that have a user, an item, a time and a weight, as scalar columns: these, the
-    context's traits in one string, and the key of the comment's text."""
-    columns = scalars(batch)
+def usable_events(columns: Mapping[str, pa.Array], known: list[bytes], context: list[str]) -> pa.RecordBatch:
+    """The rows of a batch of behaviors, of which `comment` is the key of the text, that have a user, an item, a time
+    and a weight: these, the context's traits in one string, and the comment."""
     names_of = [*_EVENT_COLUMNS, names.TRAITS, names.COMMENT]
     values = [columns[name] for name in _EVENT_COLUMNS]
-    values += [_traits(columns, context), hashes_of(columns[names.COMMENT])]
+    values += [_traits(columns, context), columns[names.COMMENT]]
     rows = pa.RecordBatch.from_arrays(values, names_of)
     usable = pa.compute.is_in(rows.column(2), pa.array(known, pa.binary()))
     for column in (0, 1, 3):

@@ -16,8 +16,7 @@ from components.interactions import Event, Example, Timeline, UserExamples
 from schema import names
 
 DAY = 86_400
-USER_SPLITS = (names.TRAIN_SPLIT, names.LATE_SPLIT, names.WINDOWS_SPLIT, names.EVAL_SPLIT, names.USERS_SPLIT)
-_TRAINING = (names.TRAIN_SPLIT, names.LATE_SPLIT)
+USER_SPLITS = (names.TRAIN_SPLIT, names.WINDOWS_SPLIT, names.EVAL_SPLIT, names.USERS_SPLIT)
 
 
 class MakeExamples(beam.DoFn):
@@ -56,10 +55,8 @@ class MakeExamples(beam.DoFn):
                 for split, folder in self._folders.items()
             }
             for user_id, events in table.users():
-                learnt = False
                 for split, example in make(user_id, events):
-                    learnt |= split in _TRAINING
-                    splits[split].add(user_id, example, learnt)
+                    splits[split].add(user_id, example)
         half_lives = [days * DAY for days in self._split["half_lives_days"]]
         yield from table.decayed(timeline, half_lives)
 
@@ -103,7 +100,7 @@ class _Bucket:
         by_item = np.stack(cells).reshape(len(cells), len(self.items), len(snapshots)).swapaxes(0, 1)
         yield from zip(self.items, by_item, strict=True)
 
-    def encode(self, split: str, users: list[bytes], examples: list[Example], known: list[bool]) -> pa.RecordBatch:
+    def encode(self, split: str, users: list[bytes], examples: list[Example]) -> pa.RecordBatch:
         """Examples of a split as a batch in the form of tf.Examples."""
         columns = {
             names.USER_ID: _each(users, pa.binary()),
@@ -113,11 +110,11 @@ class _Bucket:
         }
         if split != names.USERS_SPLIT:
             columns[names.TARGET_ITEM_IDS] = self._item_lists([e.targets for e in examples])
-        if split not in _TRAINING:
+        if split != names.TRAIN_SPLIT:
             columns[names.SEEN_ITEM_IDS] = self._item_lists([e.seen for e in examples])
-        if split in _TRAINING:
+        if split == names.TRAIN_SPLIT:
             columns[names.WEIGHT] = _each([e.weight for e in examples], pa.float32())
-        if split in (*_TRAINING, names.WINDOWS_SPLIT):
+        if split in (names.TRAIN_SPLIT, names.WINDOWS_SPLIT):
             columns[names.WINDOW] = _each([e.window for e in examples], pa.int64())
         if split == names.WINDOWS_SPLIT:
             codes = [code for e in examples for code in e.target_events]
@@ -130,8 +127,10 @@ class _Bucket:
             sets = [[joined(self._events[code] for code in codes) for codes in e.target_events] for e in examples]
             columns[names.TARGET_EVENT_SETS] = pa.array(sets, pa.large_list(pa.binary()))
         if split == names.USERS_SPLIT:
-            trained = [[user] if learnt else [] for user, learnt in zip(users, known, strict=True)]
-            columns[names.KNOWN_USER_ID] = pa.array(trained, pa.large_list(pa.binary()))
+            offsets = _offsets([e.firsts for e in examples])
+            firsts = np.array([first for e in examples for first in e.firsts], np.int64).reshape(-1, 2)
+            columns[names.SEEN_TIMESTAMPS] = _lists(offsets, pa.array(firsts[:, 0]))
+            columns[names.SEEN_WINDOWS] = _lists(offsets, pa.array(firsts[:, 1]))
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
     def _traits(self, users: list[bytes], examples: list[Example]) -> pa.Array:
@@ -164,18 +163,18 @@ class _SplitWriter:
     def __init__(self, table: _Bucket, split: str, path: str):
         self._table, self._split = table, split
         self._writer = ExamplesWriter(path)
-        self._rows: list[tuple[bytes, Example, bool]] = []
+        self._rows: list[tuple[bytes, Example]] = []
 
-    def add(self, user_id: bytes, example: Example, learnt: bool) -> None:
-        """Takes one example; `learnt` says whether the user has train examples."""
-        self._rows.append((user_id, example, learnt))
+    def add(self, user_id: bytes, example: Example) -> None:
+        """Takes one example."""
+        self._rows.append((user_id, example))
         if len(self._rows) == self._ROWS:
             self._flush()
 
     def _flush(self) -> None:
         if self._rows:
-            users, examples, learnt = map(list, zip(*self._rows, strict=True))
-            self._writer.write(self._table.encode(self._split, users, examples, learnt))
+            users, examples = map(list, zip(*self._rows, strict=True))
+            self._writer.write(self._table.encode(self._split, users, examples))
             self._rows.clear()
 
     def __enter__(self) -> "_SplitWriter":

@@ -17,6 +17,7 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder, RecordBat
 Row = dict[str, list[Any]]
 BATCH_ROWS = 8192
 _BUCKET_BYTES = 8 << 20
+_GROUP_BYTES = 4 << 20
 _KINDS = {bytes: schema_pb2.BYTES, int: schema_pb2.INT, float: schema_pb2.FLOAT}
 
 
@@ -71,6 +72,21 @@ def total_bytes(files: Iterable[str]) -> int:
 def count_buckets(files: Iterable[str]) -> int:
     """Into how many buckets rows of files are parted, so that a worker holds some hundred thousand of them at once."""
     return 1 + total_bytes(files) // _BUCKET_BYTES
+
+
+def grouped(files: Iterable[str]) -> list[list[str]]:
+    """Files in their order, in groups of some megabytes that are read in one go: opening a file costs more than what is
+    in that of a small day."""
+    groups: list[list[str]] = []
+    filled = _GROUP_BYTES
+    for path in files:
+        size = total_bytes([path])
+        if filled + size > _GROUP_BYTES:
+            groups.append([])
+            filled = 0
+        groups[-1].append(path)
+        filled += size
+    return groups
 
 
 class ReadRows(beam.PTransform):

@@ -16,16 +16,17 @@ import tensorflow as tf
 import tfx.v1 as tfx
 from apache_beam.pvalue import AsSingleton
 from tfx.types import artifact_utils
-from tfx.types.standard_artifacts import Examples
+from tfx.types.standard_artifacts import Examples, Model
+from tfx.utils import import_utils, path_utils
 from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.columnar import buckets_of
 from components.events import LatestEvents, OfKnownItems, ReadEvents, bucketed, with_sentiment
 from components.example_maker import DAY, USER_SPLITS, MakeExamples
-from components.examples import ReadRows, count_buckets, write_examples, write_split
+from components.examples import ReadRows, count_buckets, grouped, write_examples, write_split
 from components.images import image_features
-from components.interactions import Timeline, plan_timeline, popularity
+from components.interactions import BY_TIME, Timeline, going_on, plan_timeline, popularity
 from components.row_validator import row_order
 from components.sentiment import Sentiments
 from components.spans import files_of
@@ -40,8 +41,9 @@ SPLITS = (*USER_SPLITS, names.CATALOG_SPLIT, names.TIMELINE_SPLIT)
 class Interactions(beam.PTransform):
     """Usable tables to examples.
 
-    Expands {"behaviors": files, "catalog": rows, "users": rows, "text_embeddings": rows} into a dict split -> rows, for
-    the splits that are as large as the catalogue or smaller; those of `USER_SPLITS` are written as files.
+    Expands {"behaviors": groups of files, "catalog": rows, "users": rows, "text_embeddings": rows} into a dict
+    split -> rows, for the splits that are as large as the catalogue or smaller; those of `USER_SPLITS` are written as
+    files.
 
     Args:
       weights: event -> weight; events of weight 0 are left out.
@@ -50,6 +52,8 @@ class Interactions(beam.PTransform):
       folders: split -> folder, for `USER_SPLITS`.
       items: how many the catalogue has, at most.
       buckets: into how many parts the users are parted.
+      learned: what the training that these examples are for goes on from, see `interactions.going_on`.
+      again: seconds before that are learned once more.
     """
 
     def __init__(
@@ -60,8 +64,11 @@ class Interactions(beam.PTransform):
         folders: Mapping[str, str],
         items: int,
         buckets: int,
+        learned: Mapping[str, int] | None = None,
+        again: int = 0,
     ):
         super().__init__()
+        self._learned, self._again = learned or {}, again
         self._weights, self._split, self._images, self._folders = weights, split, images, folders
         self._items, self._buckets = items, buckets
 
@@ -73,20 +80,22 @@ class Interactions(beam.PTransform):
             | "RowsOfItem" >> beam.GroupByKey()
             | "Latest" >> beam.MapTuple(lambda _, rows: max(rows, key=_order_of))
         )
+        log = tables[names.BEHAVIORS] | ReadEvents(weights, split["context"])
         events = {
-            "events": tables[names.BEHAVIORS] | ReadEvents(weights, split["context"]),
+            "events": log[ReadEvents.EVENTS],
             "items": items | "ItemIds" >> beam.Map(lambda row: row[names.ITEM_ID][0]),
         } | "KnownItems" >> OfKnownItems(self._items, buckets)
-        eval_share = split["eval_share"] if split["by"] == "time" else 0.0
+        eval_share = split["eval_share"] if split["by"] == BY_TIME else 0.0
         planned = (
             events
             | "Hours" >> beam.FlatMap(_hours)
             | "CountHours" >> beam.CombinePerKey(sum)
             | beam.combiners.ToDict()
             | "Plan" >> beam.Map(_plan, eval_share, split["snapshots"], split["windows"])
+            | "GoingOn" >> beam.Map(going_on, self._learned, self._again)
         )
         timeline = AsSingleton(planned)
-        sentiments = tables[names.BEHAVIORS] | Sentiments(planned, tables["text_embeddings"])
+        sentiments = log[ReadEvents.COMMENTS] | Sentiments(planned, tables["text_embeddings"])
         latest = (
             events
             | "WithSentiment" >> beam.Map(with_sentiment, AsSingleton(sentiments))
@@ -232,24 +241,41 @@ def InteractionGen(
     images: Parameter[str],
     code_version: Parameter[str],
     users: InputArtifact[Examples] = None,
+    earlier_model: InputArtifact[Model] = None,
+    start: Parameter[str] = "",
+    learned_fn: Parameter[str] = "",
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
     """Writes the splits of `SPLITS`. `behaviors`, `catalog` and `users` are RowValidator's rows; `events` is JSON,
-    event -> weight; `split` and `images` are JSON of the configuration's sections."""
+    event -> weight; `split` and `images` are JSON of the configuration's sections. Where training goes on from
+    `earlier_model`, `start` is JSON of the configuration's `model` section and `learned_fn` the path of a function
+    `(folder of the export, model section) -> learned`, see `interactions.going_on`."""
     examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in USER_SPLITS}
     for folder in folders.values():
         tf.io.gfile.makedirs(folder)
     logs, items = files_of(behaviors), files_of(catalog)
+    parted, model = json.loads(split), json.loads(start or "{}")
+    learned: dict[str, int] = {}
+    if earlier_model is not None and parted["by"] == BY_TIME:  # else each user is parted at moments of their own
+        export = path_utils.serving_model_path(earlier_model.uri)
+        learned = import_utils.import_class_by_path(learned_fn)(export, model)
     with beam_pipeline as pipeline:
         tables = {
-            names.BEHAVIORS: pipeline | "Behaviors" >> beam.Create(logs),
+            names.BEHAVIORS: pipeline | "Behaviors" >> beam.Create(grouped(logs)),
             names.CATALOG: pipeline | "Catalog" >> ReadRows(items),
             names.USERS: pipeline | "Users" >> ReadRows(files_of(users) if users else []),
             "text_embeddings": pipeline | "TextEmbeddings" >> ReadRows(embedding_files(text_embeddings)),
         }
         interactions = Interactions(
-            json.loads(events), json.loads(split), json.loads(images), folders, count_rows(items), count_buckets(logs)
+            json.loads(events),
+            parted,
+            json.loads(images),
+            folders,
+            count_rows(items),
+            count_buckets(logs),
+            learned,
+            model.get("warm_days", 0) * DAY,
         )
         for name, rows in (tables | interactions).items():
             _ = rows | f"Write[{name}]" >> write_split(examples, name)

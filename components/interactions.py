@@ -4,8 +4,8 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ _HOUR = 3600
 _ACTIVITY = ((0, b"new"), (4, b"light"), (19, b"regular"))
 _MOST_ACTIVE = b"heavy"
 ACTIVITY_BANDS = tuple(name.decode() for name in (*(name for _, name in _ACTIVITY), _MOST_ACTIVE))
-_EARLIEST = -(2**62)
+EARLIEST = -(2**62)
 BY_TIME, LEAVE_LAST, BY_USER = "time", "leave_last", "user"
 
 
@@ -53,8 +53,9 @@ class Example(NamedTuple):
       window: how many ranking windows have begun for the user by `now`, see `UserExamples`.
       target_events: in a window the event on each target, in an eval example the events.
       seen: all items before `now`, but in train examples.
+      firsts: in a users example, for each of `seen` when its first event was, and `window` as of then.
       activity: slice of an eval example.
-      context: of the target's event, in a train or late example.
+      context: of the target's event, in a train example.
     """
 
     now: int
@@ -66,6 +67,7 @@ class Example(NamedTuple):
     window: int = 0
     target_events: Sequence[Any] = ()
     seen: Sequence[Any] = ()
+    firsts: Sequence[tuple[int, int]] = ()
     activity: bytes = b""
     context: Any = None
 
@@ -79,12 +81,14 @@ class Timeline:
       end: after the last event: the "now" of a served model.
       snapshots: ascending moments at which popularity is taken; among them `windows`, `cut` and, last, `end`.
       windows: by time, ascending starts of the ranking windows; each ends where the next begins, the last at `cut`.
+      since: what an earlier training has learned from needs no examples: none is made for a moment before this one.
     """
 
     cut: int
     end: int
     snapshots: tuple[int, ...]
     windows: tuple[int, ...] = ()
+    since: int = EARLIEST
 
 
 def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int, windows: int = 0) -> Timeline:
@@ -125,6 +129,23 @@ def _cut_hour(ordered: list[int], hours: dict[int, int], allowed: float) -> int:
     return cut
 
 
+def going_on(timeline: Timeline, learned: Mapping[str, int], again: int) -> Timeline:
+    """The timeline for a training that goes on from an earlier one.
+
+    Args:
+      timeline: of the log as it is now.
+      learned: towers (`names`) -> seconds since 1970 UTC; the earlier training of these has seen what is before. Empty
+        where anything is to be trained from nothing, which takes the whole log, as it does where an earlier training
+        has seen what is held out now.
+      again: seconds before that are learned once more.
+    """
+    first = timeline.windows[0] if timeline.windows else timeline.cut
+    starts = {names.WINDOWS_TOWERS: first, names.CUT_TOWERS: timeline.cut, names.NOW_TOWERS: timeline.end}
+    if not learned or any(moment > starts[towers] for towers, moment in learned.items()):
+        return timeline
+    return replace(timeline, since=min(learned.values()) - again)
+
+
 def snapshot_slot(timeline: Timeline, timestamp: int) -> int:
     """Index of the first snapshot after an event: the first that may count it."""
     return bisect_right(timeline.snapshots, timestamp)
@@ -163,14 +184,17 @@ class UserExamples:
         self._pause = split["session_minutes"] * 60
 
     def __call__(self, user_id: bytes, events: Iterable[Event]) -> Iterator[tuple[str, Example]]:
-        """Yields (split, example): a train example for each item's first event before the user's cut, a late example
-        for each from it on, an eval example where the user has new items from the cut on, an example for each window
-        before which the user has a history, and a users example of all that is known at the log's end.
+        """Yields (split, example): a train example for each item's first event, an eval example where the user has new
+        items from their cut on, an example for each window before which the user has a history, and a users example of
+        all that is known at the log's end.
 
         Windows are times before the cut that are predicted from what lies before them, as the eval example is; by time
         they are the timeline's, else each holds as many new items of the user as are held out. They are numbered from
         1 and end with the number of the configuration, however many of them there are; the held-out time is one more.
-        `window` of a train or late example is the one that its target falls into, or 0.
+        `window` of a train example is the one that its target falls into, or 0; of a user who does not train it is the
+        held-out time for all, and so nothing of theirs is learned before the model has been evaluated.
+
+        Nothing but the eval and the users example is made for a moment before the timeline's `since`.
 
         An example's history and seen items are from strictly before its `now`. The same event on the same item counts
         once in a session. Items met at the same moment share the weight of a train example, by the root of their
@@ -180,12 +204,13 @@ class UserExamples:
         starts, trains = self._starts(user_id, ordered)
         *_, cut = starts
         # Of a train example from before the cut only: nothing that is held out may be seen in what is not.
-        strongest: dict[tuple[str, Hashable], float] = defaultdict(float)
+        strongest: dict[tuple[bool, Hashable], float] = defaultdict(float)
         for e, _ in ordered:
-            for split in (names.TRAIN_SPLIT, names.LATE_SPLIT)[e.timestamp >= cut :]:
-                strongest[split, e.item] = max(strongest[split, e.item], self._weights[e.event] * e.factor)
+            for is_late in (True,) if e.timestamp >= cut else (False, True):
+                strongest[is_late, e.item] = max(strongest[is_late, e.item], self._weights[e.event] * e.factor)
         known: dict[Any, Known] = {}  # item -> its latest event, in order of that event
-        before, session, begun = _EARLIEST, -1, 0
+        firsts: dict[Any, tuple[int, int]] = {}
+        before, session, begun = EARLIEST, -1, 0
         held_out: list[tuple[str, Example]] = []
 
         def session_at(moment: int) -> int:
@@ -198,11 +223,13 @@ class UserExamples:
                 begun += 1
             before, session = now, together[0][1]
             new = sorted({e.item for e, _ in together} - known.keys())
-            split = names.TRAIN_SPLIT if now < cut and trains else names.LATE_SPLIT
+            is_late, window = (now >= cut, begun) if trains else (True, len(starts))
             contexts = {e.item: e.context for e, _ in reversed(together)}
-            for item in new:
-                weight, state = strongest[split, item] / math.sqrt(len(new)), self._history(known)
-                yield split, Example(now, (item,), *state, session, weight, begun, context=contexts[item])
+            firsts |= dict.fromkeys(new, (now, window))
+            for item in new if now >= self._timeline.since else ():
+                weight, state = strongest[is_late, item] / math.sqrt(len(new)), self._history(known)
+                example = Example(now, (item,), *state, session, weight, window, context=contexts[item])
+                yield names.TRAIN_SPLIT, example
             for e, at in together:
                 known.pop(e.item, None)
                 known[e.item] = Known(e.event, e.timestamp, at)
@@ -211,8 +238,12 @@ class UserExamples:
         for split, example in held_out:
             if trains or split == names.EVAL_SPLIT:
                 yield split, example
-        end = self._timeline.end
-        yield names.USERS_SPLIT, Example(end, (), *self._history(known), session_at(end), seen=sorted(known))
+        end, seen = self._timeline.end, sorted(known)
+        state = self._history(known)
+        yield (
+            names.USERS_SPLIT,
+            Example(end, (), *state, session_at(end), seen=seen, firsts=[firsts[item] for item in seen]),
+        )
 
     def trains(self, user_id: bytes) -> bool:
         """Whether the user's events train at all; by user, those of held-out users do not."""
@@ -261,7 +292,7 @@ class UserExamples:
         state = self._history(known)
         inside = {(e.item, e.event) for e, _ in ordered if start <= e.timestamp < end and e.item not in known}
         targets, window = sorted(inside), index + 1
-        if known and start < end:
+        if known and self._timeline.since <= start < end:
             items, events = [item for item, _ in targets], [event for _, event in targets]
             seen = sorted(known)
             yield (

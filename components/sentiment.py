@@ -1,16 +1,15 @@
 """What comments say: a linear head over their embeddings, learned from comments that carry a rating."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from apache_beam.pvalue import AsSingleton
 
-from components.columnar import scalars
-from components.examples import read_examples
 from components.interactions import Timeline
 from components.text_embedding_gen import TEXT_HASH, text_hash
 from schema import names
@@ -18,11 +17,10 @@ from schema import names
 RATED_EVENTS = (b"rating", b"comment")  # those whose `value` is a rating; a purchase's is a quantity
 _LEAST = 20  # rated comments that a head is learned from
 _RIDGE = 1.0  # a comment's worth of doubt in each direction of the embedding
-_COLUMNS = {names.EVENT: bytes, names.TIMESTAMP: int, names.VALUE: float, names.COMMENT: bytes}
 
 
 class Sentiments(beam.PTransform):
-    """Files of behaviors and text embeddings to one table of sentiments, as `lookup` takes it.
+    """What `comments_of` finds, and text embeddings, to one table of sentiments, as `lookup` takes it.
 
     Sentiment is in [-1, 1]: what a rating says, by its place between the lowest and the highest, as far as the words
     tell it. Only ratings from before the cut are learned from. Without ratings that differ there is none.
@@ -36,9 +34,9 @@ class Sentiments(beam.PTransform):
         super().__init__()
         self._timeline, self._embeddings = timeline, text_embeddings
 
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
+    def expand(self, comments: beam.PCollection) -> beam.PCollection:
         joined = {
-            "ratings": files | beam.Reshuffle() | "Comments" >> beam.FlatMap(_comments_of),
+            "ratings": comments,
             "vectors": self._embeddings
             | "KeyComment" >> beam.Map(lambda row: (row[TEXT_HASH][0], row[names.TEXT_EMBEDDING])),
         } | "JoinComments" >> beam.CoGroupByKey()
@@ -70,20 +68,13 @@ def lookup(table: tuple[pa.Array, np.ndarray], keys: pa.Array) -> np.ndarray:
     return np.append(sentiments, np.nan)[places] if len(places) else np.zeros(0)
 
 
-def _comments_of(path: str) -> Iterator[tuple[bytes, tuple[int, float]]]:
-    """(key of the text, (timestamp, rating; NaN without one))."""
-    for batch in read_examples([path], _COLUMNS):
-        columns = scalars(batch)
-        rows = zip(
-            hashes_of(columns[names.COMMENT]).to_pylist(),
-            columns[names.EVENT].to_pylist(),
-            columns[names.TIMESTAMP].to_pylist(),
-            columns[names.VALUE].to_pylist(),
-            strict=True,
-        )
-        for key, event, timestamp, value in rows:
-            if key is not None and timestamp is not None:
-                yield key, (timestamp, value if event in RATED_EVENTS and value is not None else np.nan)
+def comments_of(columns: Mapping[str, pa.Array]) -> Iterator[tuple[bytes, tuple[int, float]]]:
+    """(key of the text, (timestamp, rating; NaN without one)) of the rows of behaviors that have a comment."""
+    is_said = pa.compute.and_(columns[names.COMMENT].is_valid(), columns[names.TIMESTAMP].is_valid())
+    wanted = (names.COMMENT, names.EVENT, names.TIMESTAMP, names.VALUE)
+    rows = zip(*(columns[name].filter(is_said).to_pylist() for name in wanted), strict=True)
+    for key, event, timestamp, value in rows:
+        yield key, (timestamp, value if event in RATED_EVENTS and value is not None else np.nan)
 
 
 def _said(key: bytes, sides: dict[str, Iterable[Any]]) -> Iterator[tuple[bytes, list[float], list[tuple[int, float]]]]:

@@ -20,7 +20,7 @@ from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputA
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.columnar import scalars
-from components.examples import ReadRows, WriteRows, read_examples
+from components.examples import ReadRows, WriteRows, grouped, read_examples
 from components.spans import files_of
 from schema import names
 
@@ -137,7 +137,7 @@ def TextEmbeddingGen(
         items = pipeline | "Catalog" >> ReadRows(files_of(catalog)) | beam.Map(item_text)
         comments = (
             pipeline
-            | "Behaviors" >> beam.Create(files_of(behaviors) if comments_too else [])
+            | "Behaviors" >> beam.Create(grouped(files_of(behaviors)) if comments_too else [])
             | beam.Reshuffle()
             | "Comments" >> beam.FlatMap(_comments)
         )
@@ -152,8 +152,8 @@ def TextEmbeddingGen(
         _add_to_cache(shard, cache)
 
 
-def _comments(path: str) -> Iterator[str]:
-    for batch in read_examples([path], {names.COMMENT: bytes}):
+def _comments(paths: list[str]) -> Iterator[str]:
+    for batch in read_examples(paths, {names.COMMENT: bytes}):
         for comment in scalars(batch)[names.COMMENT].unique().to_pylist():
             if comment:
                 yield comment.decode("utf-8", "replace")

@@ -172,7 +172,10 @@ class Model(Section):
         description="fresh: train from nothing; warm: go on from the last pushed model; reindex: take its weights as "
         "they are, with today's catalogue and log (`homefeed reindex`)",
     )
-    warm_epochs: int = Field(2, ge=1, description="warm: passes over the training split")
+    warm_epochs: int = Field(2, ge=1, description="warm: passes over what is learned")
+    warm_days: int = Field(
+        7, ge=0, description="warm: days before what is new to the earlier model that are learned once more"
+    )
     warm_ranking: Literal["keep", "learn"] = Field(
         "keep",
         description="warm: keep the earlier ranking stage where there is one, or learn it anew, which takes longer",

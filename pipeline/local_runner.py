@@ -26,7 +26,8 @@ from pipeline.config import Config
 from pipeline.encoder_download import local_encoder
 from pipeline.lineage import Store
 from pipeline.outcome import Outcome, read_outcome
-from pipeline.pipeline import Places, Window, build_pipeline, code_version, schemas_folder
+from pipeline.pipeline import Window, build_pipeline
+from pipeline.places import Places, code_version, schemas_folder
 from pipeline.report.page import report_file, write_report
 from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder

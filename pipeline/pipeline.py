@@ -1,11 +1,9 @@
 """The DAG: behaviour log → examples → statistics and validation → gate → interactions → transform → train → evaluate →
 push. It knows nothing of the place where it runs; the runners do."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tfx.v1 as tfx
@@ -37,15 +35,15 @@ from components.text_embedding_gen import TextEmbeddingGen
 from pipeline.beam_runners import beam_args
 from pipeline.config import Config
 from pipeline.evaluation import eval_config
+from pipeline.places import Places, schemas_folder
 from pipeline.report.component import RunReport
 from pipeline.report.facts import statistics_step, validator_step
 from schema import names
 from schema.errors import InputError
 from schema.privacy import key_check, user_id_key
 
-ROOT = Path(__file__).resolve().parent.parent
-_CODE = ("components", "schema", "trainer")
 ENCODER_FN = "trainer.text_encoder.load_encoder"
+LEARNED_FN = "trainer.weights.learned"
 RUN_FN = "trainer.run_fn.run_fn"
 TUNER_FN = "trainer.tuning.tuner_fn"
 PREPROCESSING_FN = "trainer.preprocessing.preprocessing_fn"
@@ -53,31 +51,6 @@ CONNECT_FN = "serving.client.connect"
 LastPushed = Callable[[str, Channel | None], BaseNode]  # (node's id, this run's model) -> node
 # Of the configuration's `encoder` section, what training depends on.
 _OF_TRAINING = {"max_tokens", "mode", "last_n", "lora_rank", "learning_rate", "recompute", "precision"}
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a runner keeps things.
-
-    Attributes:
-      pipeline_root: artifacts.
-      cache: what has been made of each span, and text embeddings; they outlive runs.
-      embeddings: text embeddings.
-      schemas: the curated schemas' folder.
-      encoder: the text encoder's folder.
-      encoder_fingerprint: of that folder's content and the encoder's settings.
-      push: versions of the model, where a model server looks.
-      code_version: of our code; steps run again when it changes.
-    """
-
-    pipeline_root: str
-    cache: str
-    embeddings: str
-    schemas: str
-    encoder: str
-    encoder_fingerprint: str
-    push: str
-    code_version: str
 
 
 def last_pushed_by_lineage(node_id: str, candidate: Channel | None) -> BaseNode:
@@ -153,7 +126,7 @@ def _report(steps: Mapping[str, BaseNode], places: Places) -> BaseNode:
         pushed_model=steps["Pusher"].outputs["pushed_model"],
         card=steps["ModelCard"].outputs["card"],
         models=places.push,
-        code_version=places.code_version,
+        code_version=places.report_version,
         **tables,
     )
 
@@ -229,23 +202,6 @@ def _data_half(
     return [*steps, gate], gate, rows
 
 
-def schemas_folder(config: Config) -> str:
-    """The folder of curated schemas. Raises InputError where the configuration's lacks one."""
-    folder = Path(config.schemas or ROOT / "schema").resolve()
-    for name in (*names.TABLES, "interactions"):
-        if not (folder / f"{name}.pbtxt").is_file():
-            raise InputError(f"{folder / f'{name}.pbtxt'}: is missing; copy homefeed's schema/*.pbtxt there.")
-    return str(folder)
-
-
-def code_version() -> str:
-    """Fingerprint of the code that runs inside steps: TFX's cache goes by inputs and parameters alone."""
-    digest = hashlib.sha256()
-    for file in sorted(path for folder in _CODE for path in (ROOT / folder).rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def _limits(config: Config) -> dict[str, object]:
     """`components.rules.Limits` but for the time of the run."""
     schemas = schemas_folder(config)
@@ -287,6 +243,14 @@ def _steps_to_push(
         **code,
     )
 
+    # Finds the model to start from, where one is not trained from nothing.
+    earlier = last_pushed("EarlierModelResolver", None)
+    starts_fresh = config.model.start == names.FRESH
+    base_model = None if starts_fresh else earlier.outputs["model"]
+    going_on = {"earlier_model": base_model, "start": config.model.model_dump_json(), "learned_fn": LEARNED_FN}
+    # Trials of the Tuner begin with nothing, and so take the whole log.
+    going_on = {} if starts_fresh or config.tuner.trials else going_on
+
     # Makes an example of each target event with what was known before it, and the tables that serving needs.
     interaction_gen = InteractionGen(
         behaviors=rows[names.BEHAVIORS],
@@ -297,6 +261,7 @@ def _steps_to_push(
         events=json.dumps(config.events, sort_keys=True),
         split=config.split.model_dump_json(),
         images=config.images.model_dump_json(),
+        **going_on,
         **code,
     )
     examples = interaction_gen.outputs["examples"]
@@ -314,11 +279,6 @@ def _steps_to_push(
         disable_statistics=True,  # of examples that InteractionGen has made; they cost as much as the rest
         custom_config=code,
     )
-
-    # Finds the model to start from, where one is not trained from nothing.
-    earlier = last_pushed("EarlierModelResolver", None)
-    starts_fresh = config.model.start == names.FRESH
-    base_model = None if starts_fresh else earlier.outputs["model"]
 
     # What whoever trains is given.
     training: dict[str, Any] = {
@@ -384,8 +344,8 @@ def _steps_to_push(
         ),
     )
 
-    steps = [interaction_schema, text_embedding_gen, interaction_gen, transform]
-    steps += [*([] if starts_fresh else [earlier]), *([tuner] if config.tuner.trials else []), trainer]
+    steps = [interaction_schema, text_embedding_gen, *([] if starts_fresh else [earlier]), interaction_gen, transform]
+    steps += [*([tuner] if config.tuner.trials else []), trainer]
     # Writes down what the model is, what it was judged by, and what came of it.
     model_card = ModelCard(
         model=trainer.outputs["model"],

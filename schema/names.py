@@ -58,6 +58,8 @@ HISTORY_EVENTS = "history_events"
 HISTORY_TIMESTAMPS = "history_timestamps"
 HISTORY_SESSIONS = "history_sessions"
 SEEN_ITEM_IDS = "seen_item_ids"
+SEEN_TIMESTAMPS = "seen_timestamps"  # of each seen item, when its first event was
+SEEN_WINDOWS = "seen_windows"  # and how many ranking windows of the user had begun by then
 TARGET_ITEM_IDS = "target_item_ids"
 TARGET_EVENTS = "target_events"
 TARGET_EVENT_SETS = "target_event_sets"  # of each target, its events, with separators
@@ -72,7 +74,6 @@ TEXT_EMBEDDING = "text_embedding"
 IMAGE = "image"  # pixels
 IMAGE_EMBEDDING = "image_embedding"
 SNAPSHOT_TIMESTAMPS = "snapshot_timestamps"
-KNOWN_USER_ID = "known_user_id"
 KNOWN_EVENTS = "known_events"
 
 # --- Features that slices of the evaluation go by: SliceGen adds all but activity to the eval examples ----------------
@@ -97,20 +98,21 @@ PRICE_SCALED = "price_scaled"
 # --- Splits ----------------------------------------------------------------------------------------------------------
 # ExampleGen's and RowValidator's splits are the spans: a day each (`2010-12-01`), or this one where there are no days.
 ALL_SPLIT = "all"
-TRAIN_SPLIT = "train"  # one example for each target event before the cut
-LATE_SPLIT = "late"  # the same from the cut on: what training adds once the model has been evaluated
+TRAIN_SPLIT = "train"  # one example for each item that a user was new to, those that the Evaluator holds out included
 WINDOWS_SPLIT = "windows"  # one example for each user and window: what a cut at its start would have held out
 EVAL_SPLIT = "eval"  # one example for each user with new items after the cut
 CATALOG_SPLIT = "catalog"  # one example for each item
 USERS_SPLIT = "users"  # one example for each user, as of the log's end: what serving knows of them
 TIMELINE_SPLIT = "timeline"  # one example: the moments at which popularity was taken
-TRAINER_SPLITS = (TRAIN_SPLIT, LATE_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
+TRAINER_SPLITS = (TRAIN_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELINE_SPLIT)
 
 # --- Where a training starts: the configuration's `model.start` -------------------------------------------------------
 FRESH = "fresh"
 WARM = "warm"
 REINDEX = "reindex"
 KEEP, LEARN = "keep", "learn"  # `model.warm_ranking`
+# Which towers a model keeps: those of the ranking windows, those that the Evaluator judges, those that are served.
+WINDOWS_TOWERS, CUT_TOWERS, NOW_TOWERS = "windows", "cut", "now"
 
 # --- The SavedModel's contract: signatures and their tensors ---------------------------------------------------------
 RECOMMEND = "recommend"

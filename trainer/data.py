@@ -100,7 +100,7 @@ class States:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The first event of each user on each item, from the training splits; one entry each.
+    """The first event of each user on each item, from the users split; one entry each.
 
     Attributes:
       users, items: int64 indices.
@@ -118,27 +118,30 @@ class Pairs:
         return Pairs(*(value[self.windows < window] for value in vars(self).values()))
 
 
-def read_pairs(patterns: Sequence[str], transform: tft.TFTransformOutput) -> Pairs:
-    """Loads users, items and moments of training examples."""
-    wanted = (names.USER_INDEX, names.TARGET_ITEMS, names.TIMESTAMP, names.WINDOW)
-    spec = {name: transform.transformed_feature_spec()[name] for name in wanted}
-    columns: dict[str, list[np.ndarray]] = {name: [np.zeros(0, np.int64)] for name in wanted}
-    for records in _records(patterns).batch(16_384):
+def read_pairs(pattern: str, transform: tft.TFTransformOutput) -> Pairs:
+    """Loads what users have seen, and since when."""
+    wanted = (names.SEEN_ITEMS, names.SEEN_TIMESTAMPS, names.SEEN_WINDOWS)
+    spec = {name: transform.transformed_feature_spec()[name] for name in (names.USER_INDEX, *wanted)}
+    columns = [[np.zeros(0, np.int64)] for _ in (names.USER_INDEX, *wanted)]
+    for records in _records(pattern).batch(4096):
         parsed = tf.io.parse_example(records, spec)
-        for name in wanted:
-            columns[name].append(parsed[name].values.numpy())
-    return Pairs(*(np.concatenate(columns[name]) for name in wanted))
+        users = parsed[names.USER_INDEX].values.numpy()[parsed[names.SEEN_ITEMS].indices[:, 0].numpy()]
+        for column, values in zip(columns, (users, *(parsed[name].values.numpy() for name in wanted)), strict=True):
+            column.append(values)
+    return Pairs(*map(np.concatenate, columns))
 
 
 def training_batches(
-    patterns: Sequence[str],
+    pattern: str,
     transform: tft.TFTransformOutput,
     history_length: int,
     batch_size: int,
     window: int,
+    since: int,
     seed: int,
 ) -> Callable[[int], tf.data.Dataset]:
-    """Training examples from before a window's start, in batches of equal size; each epoch in an order of its own.
+    """Training examples from before a window's start and not from before a moment, in batches of equal size; each epoch
+    in an order of its own.
 
     Returns:
       epoch -> a dataset of dicts: `user_index` [batch] int64, `trait_indices` [batch, most] int64 padded with -1,
@@ -162,11 +165,12 @@ def training_batches(
             },
         }
 
-    def from_before(serialized: tf.Tensor) -> tf.Tensor:
-        begun = tf.io.parse_example(serialized, {names.WINDOW: spec[names.WINDOW]})[names.WINDOW]
-        return tf.boolean_mask(serialized, tf.sparse.to_dense(begun)[:, 0] < window)
+    def inside(serialized: tf.Tensor) -> tf.Tensor:
+        parsed = tf.io.parse_example(serialized, {name: spec[name] for name in (names.WINDOW, names.TIMESTAMP)})
+        begun, moment = (tf.sparse.to_dense(parsed[name])[:, 0] for name in (names.WINDOW, names.TIMESTAMP))
+        return tf.boolean_mask(serialized, (begun < window) & (moment >= since))
 
-    kept = _records(patterns).batch(16_384).map(from_before).unbatch().cache()
+    kept = _records(pattern).batch(16_384).map(inside).unbatch().cache()
     count = int(kept.reduce(np.int64(0), lambda total, _: total + 1))
     size = min(batch_size, max(count, 1))
 
@@ -262,15 +266,15 @@ def ragged(lists: Sequence[np.ndarray], dtype: type | np.dtype = np.int32) -> Ra
     return Ragged(values, np.cumsum([0, *map(len, lists)]).astype(np.int64))
 
 
-def _records(patterns: Sequence[str]) -> tf.data.TFRecordDataset:
-    return tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(list(patterns))), compression_type="GZIP")
+def _records(pattern: str) -> tf.data.TFRecordDataset:
+    return tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(pattern)), compression_type="GZIP")
 
 
 def _rows(pattern: str, transform: tft.TFTransformOutput) -> list[dict[str, np.ndarray]]:
     """Rows of a split; every feature a one-dimensional array, empty where the row has none."""
     spec = transform.transformed_feature_spec()
     rows: list[dict[str, np.ndarray]] = []
-    for records in _records([pattern]).batch(4096):
+    for records in _records(pattern).batch(4096):
         parsed = tf.io.parse_example(records, spec)
         columns = {name: _split_rows(value) for name, value in parsed.items()}
         rows += [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

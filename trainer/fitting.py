@@ -24,15 +24,7 @@ from trainer.reading import TrainingData
 from trainer.retrieval import Retriever
 from trainer.tower_maker import TowerMaker, first_moment, is_before, validation_ndcg
 from trainer.two_tower import TwoTower
-from trainer.weights import (
-    CUT,
-    NOW,
-    OTHER_RANKING,
-    WINDOWS,
-    Arrays,
-    order_arrays,
-    order_from,
-)
+from trainer.weights import OTHER_RANKING, Arrays, order_arrays, order_from, order_of
 
 progress = logging.getLogger("homefeed.progress")
 
@@ -66,7 +58,7 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     hyper, model = settings["ranking"], settings["model"]
     make = TowerMaker(data, settings, folder)
     texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
-    plan = [(data.cut, data.window(data.cut), CUT), (data.cut + 1, data.users, NOW)]
+    plan = [(data.cut, data.window(data.cut), names.CUT_TOWERS), (data.cut + 1, data.users, names.NOW_TOWERS)]
     plan = plan if model["refit"] else plan[:1]
     is_reindex = model["start"] == names.REINDEX
     may_keep = is_reindex or (model["start"] == names.WARM and model["warm_ranking"] == names.KEEP)
@@ -77,8 +69,8 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     )
     if not is_kept:
         orders = _orders(data, settings, make, texts)
-    elif WINDOWS in data.earlier:  # for a later training that learns it anew
-        make.weights[WINDOWS] = data.earlier[WINDOWS]
+    elif names.WINDOWS_TOWERS in data.earlier:  # for a later training that learns it anew
+        make.weights[names.WINDOWS_TOWERS] = data.earlier[names.WINDOWS_TOWERS]
     feeds = []
     for number, states, name in plan:
         channels = _channels(data, make(number, states, name), texts, settings, number, states)
@@ -86,7 +78,7 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
             raise InputError(OTHER_RANKING)
         feeds.append(Feed(channels, orders.get(name), hyper["candidates"], len(data.vocabulary.events)))
         if name in orders:
-            make.weights[f"order_{name}"] = order_arrays(orders[name])
+            make.weights[order_of(name)] = order_arrays(orders[name])
     return Fitted(feeds[0], feeds[-1], make.weights)
 
 
@@ -96,7 +88,7 @@ def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker, text
     windows, events = _windows(data), len(data.vocabulary.events)
     if not windows:
         return {}
-    towers = make(windows[0], data.window(windows[0]), WINDOWS)
+    towers = make(windows[0], data.window(windows[0]), names.WINDOWS_TOWERS)
     weights, lists = np.zeros(0, np.float32), []
     for number in [*windows, data.cut] if refit else windows:
         progress.info("ranking window %d of %d", number, data.cut)
@@ -106,9 +98,9 @@ def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker, text
         if not len(weights):
             weights = learn_first_stage(channels, states, offered, seed)
         lists.append(candidate_lists(channels, states, offered, weights, hyper, events))
-    orders = {CUT: Order(weights, train_ranker(join(lists[: len(windows)]), hyper, seed))}
+    orders = {names.CUT_TOWERS: Order(weights, train_ranker(join(lists[: len(windows)]), hyper, seed))}
     if refit:
-        orders[NOW] = Order(weights, train_ranker(join(lists), hyper, seed))
+        orders[names.NOW_TOWERS] = Order(weights, train_ranker(join(lists), hyper, seed))
     return orders
 
 
@@ -133,7 +125,7 @@ def try_towers(data: TrainingData, settings: dict[str, Any], folder: str) -> flo
     if not windows:
         raise InputError("tuner.trials: the log is too short for ranking windows, by which trials are judged.")
     states = data.window(windows[0])
-    towers = TowerMaker(data, settings, folder)(windows[0], states, WINDOWS)
+    towers = TowerMaker(data, settings, folder)(windows[0], states, names.WINDOWS_TOWERS)
     return validation_ndcg(towers, states, len(data.catalog))
 
 
@@ -145,7 +137,7 @@ def _windows(data: TrainingData) -> list[int]:
 
 def _earlier_orders(data: TrainingData, settings: dict[str, Any]) -> dict[str, Order]:
     hidden, events = settings["ranking"]["hidden"], len(data.vocabulary.events)
-    found = {name: data.earlier.get(f"order_{name}") for name in (CUT, NOW)}
+    found = {name: data.earlier.get(order_of(name)) for name in (names.CUT_TOWERS, names.NOW_TOWERS)}
     return {name: order_from(arrays, events, hidden) for name, arrays in found.items() if arrays is not None}
 
 

@@ -17,6 +17,8 @@ _AS_THEY_ARE = (
     names.ITEM_ID,
     names.USER_ID,
     names.TIMESTAMP,
+    names.SEEN_TIMESTAMPS,
+    names.SEEN_WINDOWS,
     names.HISTORY_TIMESTAMPS,
     names.WEIGHT,
     names.WINDOW,
@@ -34,13 +36,13 @@ def preprocessing_fn(inputs: dict[str, Any]) -> dict[str, Any]:
     """Raw interaction features to model features; every one is sparse, since no split has them all.
 
     The vocabulary of items is the catalogue's, so that an item's index is its row in the model's tables whether or not
-    anybody has met it; an item that is not in the catalogue has index -1. Users are those of the training split, events
+    anybody has met it; an item that is not in the catalogue has index -1. Users are those of the users split, events
     the configuration's, categories the catalogue's; an unknown one has the index after the last. No vocabulary is
-    counted over the training split itself: what Transform analyses grows with the users and the items, not the log.
+    counted over the training split: what Transform analyses grows with the users and the items, not the log.
     """
     outputs = {name: inputs[name] for name in _AS_THEY_ARE}
     items = tft.vocabulary(inputs[names.ITEM_ID], vocab_filename=ITEM_VOCABULARY)
-    users = tft.vocabulary(inputs[names.KNOWN_USER_ID], vocab_filename=USER_VOCABULARY)
+    users = tft.vocabulary(inputs[names.USER_ID], vocab_filename=USER_VOCABULARY)
     events = tft.vocabulary(inputs[names.KNOWN_EVENTS], vocab_filename=EVENT_VOCABULARY)
     for raw, indexed in (
         (names.ITEM_ID, names.ITEM_INDEX),

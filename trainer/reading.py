@@ -20,10 +20,11 @@ class TrainingData:
 
     Attributes:
       catalog: the items.
-      pairs: of the train and the late split.
+      pairs: what each user has had, and since when.
       windows: states of all windows; the last is the time that is held out.
       users: states as of now.
-      batches: window -> epoch -> the training examples from before that window's start.
+      batches: (window, moment in seconds since 1970 UTC) -> epoch -> the training examples from before that window's
+        start, and not from before the moment.
       vocabulary: the names of users, events, categories and items.
       earlier: what an earlier training has left, by `weights.load`; empty where this one starts from nothing.
     """
@@ -32,7 +33,7 @@ class TrainingData:
     pairs: Pairs
     windows: States
     users: States
-    batches: Callable[[int], Callable[[int], tf.data.Dataset]]
+    batches: Callable[[int, int], Callable[[int], tf.data.Dataset]]
     vocabulary: Vocabulary
     earlier: dict[str, Arrays] = field(default_factory=dict)
 
@@ -50,25 +51,20 @@ def read_training_data(fn_args: FnArgs) -> TrainingData:
     """Reads the examples. `fn_args.train_files` are the patterns of `names.TRAINER_SPLITS`, in that order;
     `fn_args.base_model` is the export that `model.start` is of."""
     hyper, length = fn_args.custom_config["model"], fn_args.custom_config["history_length"]
-    train, late, windows, catalog, users, timeline = fn_args.train_files
+    train, windows, catalog, users, timeline = fn_args.train_files
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
-    training, items = [train, late], read_catalog(catalog, timeline, transform)
+    items = read_catalog(catalog, timeline, transform)
     known_users, events, categories = (
         transform.vocabulary_by_name(name) for name in (USER_VOCABULARY, EVENT_VOCABULARY, CATEGORY_VOCABULARY)
     )
     return TrainingData(
         catalog=items,
-        pairs=read_pairs(training, transform),
+        pairs=read_pairs(users, transform),
         windows=read_states(windows, transform, length),
         users=read_states(users, transform, length),
-        batches=lambda window: training_batches(
-            training, transform, length, hyper["batch_size"], window, hyper["seed"]
+        batches=lambda window, since: training_batches(
+            train, transform, length, hyper["batch_size"], window, since, hyper["seed"]
         ),
         vocabulary=Vocabulary(known_users, events, categories, items.item_ids.tolist()),
-        earlier=weights.load(weights_folder(fn_args.base_model)) if fn_args.base_model else {},
+        earlier=weights.load(weights.weights_folder(fn_args.base_model)) if fn_args.base_model else {},
     )
-
-
-def weights_folder(export_folder: str) -> str:
-    """Where an export keeps what the next training may start from; model servers do not look there."""
-    return f"{export_folder}/assets.extra/weights"

@@ -14,7 +14,7 @@ from schema import names
 from trainer import weights
 from trainer.export import export
 from trainer.fitting import fit
-from trainer.reading import read_training_data, weights_folder
+from trainer.reading import read_training_data
 from trainer.retrieval import CURVE_FILE, RECALLED
 from trainer.servable import Servable
 from trainer.text_encoder import open_encoder
@@ -40,7 +40,7 @@ def run_fn(fn_args: FnArgs) -> None:
         defaults = {names.NEW_ITEMS_EVERY: [settings["ranking"][names.NEW_ITEMS_EVERY]]}
         users, items = data.users.user_ids.tolist(), data.catalog.item_ids.tolist()
         export(servable, fn_args.serving_model_dir, defaults, users, items)
-    weights.save(fitted.weights, weights_folder(fn_args.serving_model_dir))
+    weights.save(fitted.weights, weights.weights_folder(fn_args.serving_model_dir))
     shutil.copytree(folder, fn_args.model_run_dir, ignore=shutil.ignore_patterns("latest", "best"), dirs_exist_ok=True)
     with tf.io.gfile.GFile(f"{fn_args.model_run_dir}/{CURVE_FILE}", "w") as file:
         json.dump(fitted.now.channels.alike.curve(RECALLED), file)

@@ -17,8 +17,9 @@ from trainer.reading import TrainingData
 from trainer.text_encoder import open_encoder
 from trainer.text_tuning import FROZEN, TunedTexts
 from trainer.tower_training import train_towers
+from trainer.towers import DAY
 from trainer.two_tower import TwoTower
-from trainer.weights import WINDOWS, Arrays, set_tower_arrays, tower_arrays, until_of
+from trainer.weights import Arrays, set_tower_arrays, tower_arrays, until_of
 
 
 class TowerMaker:
@@ -35,14 +36,14 @@ class TowerMaker:
         them, and say how many epochs the others are trained for."""
         model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
         until = first_moment(states)
-        epochs, planned = self._start(model, name, until)
+        epochs, planned, since = self._start(model, name, until)
         if epochs:
             validation = None
-            if not self.weights and name == WINDOWS:
+            if not self.weights and name == names.WINDOWS_TOWERS:
                 validation = functools.partial(validation_ndcg, model, states, len(self._data.catalog))
             used = train_towers(
                 model,
-                self._data.batches(window),
+                self._data.batches(window, since),
                 hyper,
                 epochs,
                 f"{self._folder}/{name}",
@@ -54,10 +55,10 @@ class TowerMaker:
         self.weights[name] = tower_arrays(model, self._data.vocabulary, until)
         return self._alone(model, window)
 
-    def _start(self, model: TwoTower, name: str, until: int) -> tuple[int, int]:
-        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained, and for
-        how many the learning rate's schedule is made: where validation ended the first training, the others end at the
-        same place of the same schedule."""
+    def _start(self, model: TwoTower, name: str, until: int) -> tuple[int, int, int]:
+        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained, for how
+        many the learning rate's schedule is made, and the moment from which on it learns: where validation ended the
+        first training, the others end at the same place of the same schedule."""
         start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
         is_clean = is_before(earlier, until)
         if start == names.REINDEX and not is_clean:
@@ -68,15 +69,16 @@ class TowerMaker:
                 "ranking windows: run anew."
             )
         if start == names.FRESH or earlier is None or not is_clean:
-            return self._epochs, self._settings["model"]["epochs"]
+            return self._epochs, self._settings["model"]["epochs"], 0
         met = model.met.numpy()
         set_tower_arrays(model, earlier, self._data.vocabulary)
         model.refresh()
         if start == names.REINDEX:
-            return 0, 0
+            return 0, 0, until
         model.met.assign(np.maximum(met, model.met.numpy()))
         warm = self._settings["model"]["warm_epochs"]
-        return min(self._epochs, warm), warm
+        again = int(self._settings["model"]["warm_days"] * DAY)
+        return min(self._epochs, warm), warm, until_of(earlier) - again
 
     def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
         """Fresh towers, on the devices of a strategy."""

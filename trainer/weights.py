@@ -1,12 +1,13 @@
 """What one training leaves to the next: the towers' weights by the names of users, items and categories, since their
 numbers change with every log and catalogue, and what the ranking stage has learned."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from schema import names
 from schema.errors import InputError
 from trainer.feed import Order
 from trainer.ranker import Ranker
@@ -17,7 +18,6 @@ OTHER_RANKING = (
     "the configuration's channels or ranking section have changed since the model that is to be continued; run once "
     "with model.start=fresh, or with model.start=warm and model.warm_ranking=learn."
 )
-WINDOWS, CUT, NOW = "windows", "cut", "now"  # the towers of the ranking windows, the Evaluator, the server
 _UNTIL = "until"
 
 
@@ -123,6 +123,45 @@ def load(folder: str) -> dict[str, Arrays]:
     return found
 
 
-def until_of(arrays: Arrays) -> int:
+def until_of(arrays: Mapping[str, np.ndarray]) -> int:
     """See `tower_arrays`."""
     return int(arrays[_UNTIL])
+
+
+def order_of(towers: str) -> str:
+    """The entry of the ranking stage that goes with towers."""
+    return f"order_{towers}"
+
+
+def weights_folder(export_folder: str) -> str:
+    """Where an export keeps what the next training may start from; model servers do not look there."""
+    return f"{export_folder}/assets.extra/weights"
+
+
+def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
+    """What a training that goes on from an export has learned already.
+
+    Args:
+      export_folder: of the earlier model.
+      model: the configuration's `model` section.
+
+    Returns:
+      For each of the towers that are to be trained, the moment that the earlier training of them has seen the log up
+      to, seconds since 1970 UTC; empty where the earlier model lacks some, which then are trained from nothing.
+    """
+    files = {file.stem: file for file in Path(weights_folder(export_folder)).glob("*.npz")}
+    wanted = _to_train(files, model)
+    if not files.keys() >= set(wanted):
+        return {}
+    found = {}
+    for towers in wanted:
+        with np.load(files[towers], allow_pickle=False) as values:
+            found[towers] = until_of(values)
+    return found
+
+
+def _to_train(found: Collection[str], model: Mapping[str, Any]) -> list[str]:
+    """Those of the ranking windows too, where there is no earlier ranking stage or it is not to be kept."""
+    wanted = [names.CUT_TOWERS, *([names.NOW_TOWERS] if model["refit"] else [])]
+    may_keep = model["warm_ranking"] == names.KEEP and all(order_of(towers) in found for towers in wanted)
+    return wanted if may_keep or model["start"] == names.REINDEX else [names.WINDOWS_TOWERS, *wanted]

@@ -21,7 +21,8 @@ from components.last_pushed_model import LastPushedModel
 from pipeline.config import Config
 from pipeline.kubeflow.placeholders import FINGERPRINT, PREFIX, stand_in
 from pipeline.kubeflow.settings import PARAMETERS, SECRET, VOLUME, Kubeflow, Resources
-from pipeline.pipeline import Places, Window, build_pipeline, code_version
+from pipeline.pipeline import Window, build_pipeline
+from pipeline.places import REPORT, Places, code_version
 from schema import names
 from schema.errors import InputError
 from schema.privacy import KEY_VARIABLE
@@ -72,6 +73,7 @@ def pipeline_spec(config: Config, with_users: bool) -> dict[str, Any]:
         encoder_fingerprint=stand_in(FINGERPRINT),
         push=stand_in("models"),
         code_version=code_version(),
+        report_version=code_version(REPORT),
     )
 
     def last_pushed(node_id: str, candidate: Channel | None) -> BaseNode:

@@ -108,7 +108,7 @@ def make(folder, buckets=1, files=1):
     ]
     with TestPipeline() as pipeline:
         tables = {
-            names.BEHAVIORS: pipeline | "b" >> beam.Create(logs),
+            names.BEHAVIORS: pipeline | "b" >> beam.Create([[log] for log in logs]),
             names.CATALOG: pipeline | "c" >> beam.Create(CATALOG),
             names.USERS: pipeline | "u" >> beam.Create(USERS),
             "text_embeddings": pipeline | "t" >> beam.Create(embeddings),
@@ -131,7 +131,13 @@ def read(examples, split):
 
 def test_events_before_the_cut_train_and_those_after_are_held_out(made):
     train = {(r[names.USER_ID][0], r[names.TARGET_ITEM_IDS][0]): r for r in made[names.TRAIN_SPLIT]}
-    assert set(train) == {(b"u", b"a"), (b"u", b"b"), (b"v", b"a"), (b"v", b"b")}
+    assert {user_and_item: r[names.WINDOW] for user_and_item, r in train.items()} == {
+        (b"u", b"a"): [0],
+        (b"u", b"b"): [0],
+        (b"v", b"a"): [0],
+        (b"v", b"b"): [0],
+        (b"v", b"c"): [2],
+    }
     assert train[b"u", b"b"][names.HISTORY_ITEM_IDS] == [b"a"]
     (held_out,) = made[names.EVAL_SPLIT]
     assert held_out[names.USER_ID] == [b"v"]
@@ -149,6 +155,7 @@ def test_traits_are_the_latest_profile_and_the_target_s_context(made):
         (b"u", b"b"): profile,
         (b"v", b"a"): None,
         (b"v", b"b"): None,
+        (b"v", b"c"): None,
     }
     users = {r[names.USER_ID][0]: r.get(names.TRAITS) for r in made[names.USERS_SPLIT]}
     assert users == {b"u": profile, b"v": None}
@@ -158,7 +165,9 @@ def test_users_are_known_as_of_the_log_s_end(made):
     users = {r[names.USER_ID][0]: r for r in made[names.USERS_SPLIT]}
     assert set(users) == {b"u", b"v"}
     assert users[b"v"][names.HISTORY_ITEM_IDS] == [b"c", b"b", b"a"]
-    assert users[b"v"][names.KNOWN_USER_ID] == [b"v"]
+    assert users[b"v"][names.SEEN_ITEM_IDS] == [b"a", b"b", b"c"]
+    assert users[b"v"][names.SEEN_TIMESTAMPS] == [10 * HOUR, 20 * HOUR, 40 * HOUR]
+    assert users[b"v"][names.SEEN_WINDOWS] == [0, 0, 2]
 
 
 def test_the_catalogue_has_every_item_once_with_its_features(made):
@@ -195,8 +204,6 @@ def test_windows_have_their_targets_with_events(made):
     assert windows[2, b"v"][names.TARGET_EVENTS] == [b"view"]
     assert names.TARGET_ITEM_IDS not in windows[1, b"v"]  # nobody had anything new in that hour
     assert windows[1, b"v"][names.SEEN_ITEM_IDS] == [b"a", b"b"]
-    (late,) = made[names.LATE_SPLIT]
-    assert (late[names.TARGET_ITEM_IDS], late[names.WINDOW]) == ([b"c"], [2])
 
 
 def in_order(made):

@@ -1,8 +1,10 @@
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.example_maker import USER_SPLITS
-from components.interactions import Event, Timeline, UserExamples, plan_timeline, popularity, snapshot_slot
+from components.interactions import Event, Timeline, UserExamples, going_on, plan_timeline, popularity, snapshot_slot
 from schema import names
 
 HOUR = 3600
@@ -75,11 +77,11 @@ def test_examples_of_one_user_worked_out_by_hand():
         (10, (b"a",), [], [], 4.0),
         (20, (b"b",), [b"a"], [b"view"], 1.0),
         (30, (b"c",), [b"b", b"a"], [b"view", b"purchase"], 1.0),
+        (70, (b"d",), [b"a", b"c"], [b"view", b"view"], 4.0),
     ]
+    assert [e.window for e in train] == [0, 0, 0, 1]
     assert [k.timestamp for k in train[2].latest] == [20, 20]
     assert [train[2].session - k.session for k in train[2].latest] == [1, 1]  # ten seconds are a pause here
-    (late,) = made[names.LATE_SPLIT]
-    assert (late.now, late.targets, late.history, late.weight, late.window) == (70, (b"d",), [b"a", b"c"], 4.0, 1)
     (held_out,) = made[names.EVAL_SPLIT]
     assert (held_out.now, held_out.targets, held_out.history) == (50, [b"d"], [b"c", b"b"])
     (window,) = made[names.WINDOWS_SPLIT]
@@ -99,8 +101,7 @@ def test_windows_before_the_cut_are_predicted_as_the_held_out_time_is():
         (3, 25, [b"c"], [b"view"], [b"b", b"a"], [b"a", b"b"]),
         (4, 50, [b"d"], [b"purchase"], [b"c", b"b"], [b"a", b"b", b"c"]),
     ]
-    assert [e.window for e in made[names.TRAIN_SPLIT]] == [0, 2, 3]
-    assert [e.window for e in made[names.LATE_SPLIT]] == [4]
+    assert [e.window for e in made[names.TRAIN_SPLIT]] == [0, 2, 3, 4]
 
 
 def test_leave_last_has_windows_of_each_user_s_own():
@@ -114,7 +115,7 @@ def test_leave_last_has_windows_of_each_user_s_own():
     (held_out,) = made[names.EVAL_SPLIT]
     assert held_out.targets == [b"f", b"g"]
     assert [(e.targets, e.window) for e in made[names.TRAIN_SPLIT]] == [
-        ((item,), window) for item, window in zip((b"a", b"b", b"c", b"d", b"e"), (0, 1, 1, 2, 2), strict=True)
+        ((bytes([97 + n]),), window) for n, window in enumerate((0, 1, 1, 2, 2, 3, 3))
     ]
 
 
@@ -150,17 +151,24 @@ def test_leave_last_holds_out_each_user_s_last_new_items():
     made = made_of(b"u", LOG, TIMELINE, by="leave_last", leave_last=2)
     (held_out,) = made[names.EVAL_SPLIT]
     assert (held_out.now, held_out.targets) == (30, [b"c", b"d"])
-    assert [e.targets for e in made[names.TRAIN_SPLIT]] == [(b"a",), (b"b",)]
+    assert [(e.targets, e.window) for e in made[names.TRAIN_SPLIT]] == [
+        ((b"a",), 0),
+        ((b"b",), 0),
+        ((b"c",), 1),
+        ((b"d",), 1),
+    ]
     all_new = made_of(b"u", LOG[:2], TIMELINE, by="leave_last")
-    assert not all_new[names.EVAL_SPLIT] and len(all_new[names.TRAIN_SPLIT]) == 1
+    assert not all_new[names.EVAL_SPLIT] and [e.window for e in all_new[names.TRAIN_SPLIT]] == [0]
 
 
 def test_by_user_some_users_never_train():
     trained, held_out = set(), set()
     for n in range(400):
         user_id = b"u%d" % n
-        made = made_of(user_id, LOG, TIMELINE, by="user", eval_share=0.25)
-        trained |= {user_id} if made[names.TRAIN_SPLIT] else set()
+        made = made_of(user_id, LOG, TIMELINE, by="user", eval_share=0.25, windows=1)
+        (user,) = made[names.USERS_SPLIT]
+        windows = [*(e.window for e in made[names.TRAIN_SPLIT]), *(window for _, window in user.firsts)]
+        trained |= {user_id} if min(windows) < 2 else set()
         held_out |= {user_id} if made[names.EVAL_SPLIT] else set()
     assert not trained & held_out and len(trained | held_out) == 400
     assert 0.15 < len(held_out) / 400 < 0.35
@@ -197,15 +205,42 @@ def test_no_example_holds_a_fact_from_its_own_time_or_later(log, cut, history_le
                 same = [t for t in again[names.TRAIN_SPLIT] if t.now == e.now]
                 assert all(t.history == e.history and t.latest == e.latest for t in same)
     train, held_out = made[names.TRAIN_SPLIT], made[names.EVAL_SPLIT]
-    if held_out:
-        assert all(e.now < held_out[0].now for e in train)
-        assert not {e.targets[0] for e in train} & set(held_out[0].targets)
-    # Each first event on an item is in one of the training splits, and never before a window that predicts it.
-    firsts = [(e.now, e.targets[0]) for e in (*train, *made[names.LATE_SPLIT])]
+    for judged in held_out:
+        before = [e for e in train if e.window <= windows]
+        assert all(e.now < judged.now for e in before)
+        assert not {e.targets[0] for e in before} & set(judged.targets)
+    # Each first event on an item is learned from, and never before a window that predicts it.
+    firsts = [(e.now, e.targets[0]) for e in train]
     assert len(firsts) == len({item for _, item in firsts}) == len({known.item for known in log})
-    begun = {e.targets[0]: e.window for e in (*train, *made[names.LATE_SPLIT])}
+    begun = {e.targets[0]: e.window for e in train}
+    (user,) = made[names.USERS_SPLIT]
+    assert [(now, item, begun[item]) for now, item in sorted(firsts)] == sorted(
+        (now, item, window) for item, (now, window) in zip(user.seen, user.firsts, strict=True)
+    )
     for window in made[names.WINDOWS_SPLIT]:
         assert all(begun[item] == window.window for item in window.targets)
+
+
+@given(st.lists(events, min_size=1, max_size=40), st.integers(0, 101), st.sampled_from(["time", "leave_last"]))
+def test_a_training_that_goes_on_gets_the_examples_of_the_moments_since(log, since, by):
+    timeline = Timeline(cut=50, end=101, snapshots=(50, 101), windows=(25,))
+    whole, part = (
+        made_of(b"u", log, dataclasses.replace(timeline, since=moment), by=by, windows=1) for moment in (0, since)
+    )
+    for name, examples in whole.items():
+        always = name in (names.EVAL_SPLIT, names.USERS_SPLIT)
+        assert part[name] == [e for e in examples if always or e.now >= since]
+
+
+def test_examples_are_made_since_what_an_earlier_training_has_learned():
+    timeline = Timeline(cut=50, end=100, snapshots=(50, 100), windows=(30, 40))
+    assert going_on(timeline, {"cut": 45, "now": 90}, 5).since == 40
+    assert going_on(timeline, {"cut": 50, "now": 100}, 0).since == 50
+    assert going_on(timeline, {"windows": 28, "cut": 45}, 1).since == 27
+    # From nothing, or from what has seen what is held out now: the whole log.
+    assert going_on(timeline, {}, 5) == timeline
+    assert going_on(timeline, {"cut": 51, "now": 90}, 5) == timeline
+    assert going_on(timeline, {"windows": 31, "cut": 45}, 5) == timeline
 
 
 @given(st.lists(events, min_size=1, max_size=30), st.randoms())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Ridge as PeerRidge
 
 from components.columnar import to_batch
+from components.events import ReadEvents
 from components.examples import write_examples
 from components.interactions import Timeline
 from components.sentiment import Ridge, Sentiments, hashes_of, lookup
@@ -87,7 +88,8 @@ def test_comments_say_what_rated_ones_before_the_cut_have_taught(tmp_path, late)
     with TestPipeline() as pipeline:
         timeline = pipeline | "t" >> beam.Create([Timeline(CUT, 2 * CUT, (CUT, 2 * CUT))])
         vectors = pipeline | "v" >> beam.Create(rows)
-        assert_that(pipeline | "l" >> beam.Create([log(tmp_path, late)]) | Sentiments(timeline, vectors), check)
+        read = pipeline | "l" >> beam.Create([[log(tmp_path, late)]]) | ReadEvents({"view": 1.0}, [])
+        assert_that(read[ReadEvents.COMMENTS] | Sentiments(timeline, vectors), check)
 
 
 def test_a_log_without_comments_has_no_sentiments():

@@ -13,7 +13,7 @@ from schema import names
 from schema.errors import InputError
 from schema.saved_model import ServableModel
 from tests.conftest import SETTINGS
-from trainer.reading import weights_folder
+from trainer.weights import weights_folder
 
 NEW, GONE = "P_NEW", "P000299"
 TOLERANT = "gate.rules.unknown_item.max_share=0.1"  # an item that is gone was bought once

@@ -18,7 +18,7 @@ def test_trainer_takes_what_the_tuner_found(shop, tmp_path):
     best = json.loads(found.read_text())["values"]
     assert set(best) == {"learning_rate", "temperature", "dropout", "dimensions"}
     from trainer import weights
-    from trainer.reading import weights_folder
+    from trainer.weights import weights_folder
 
     arrays = weights.load(weights_folder(str(newest(tmp_path, "Trainer", "model") / "Format-Serving")))
     items = len(arrays["cut"]["items"])

@@ -29,6 +29,7 @@ from pipeline.watch import (
 )
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from tests.comparing import newest, records
 from tests.conftest import ONLINE_RETAIL, needs_online_retail
 
 DAYS = [Span(f"2025-01-{n:02d}", f"f{n}") for n in range(1, 5)]
@@ -242,7 +243,12 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
             stopped=lambda seconds: False,
         )
 
+    def train_moments():
+        folder = newest(tmp_path / "w", "InteractionGen", "examples") / f"Split-{names.TRAIN_SPLIT}"
+        return [dict(record)[names.TIMESTAMP][0] for record in records(folder)]
+
     look()
+    whole = train_moments()
     shutil.copytree(shop_data / names.BEHAVIORS / late[0], behaviors / late[0])
     (file,) = (behaviors / late[0]).iterdir()
     header, *rows = file.read_text().splitlines()
@@ -254,6 +260,9 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
     look()
     shutil.copytree(shop_data / names.BEHAVIORS / late[1], behaviors / late[1])
     look()
+    # What the first run has learned is learned no more, but for some days.
+    recent = max(whole) - (config.model.warm_days + 3) * 86_400  # some days are held out
+    assert min(whole) < recent <= min(train_moments())
     assert [state for _, state, _ in told] == [PUSHED, QUARANTINED, PUSHED], told
     assert [name for name, *_ in told][1:] == late
     versions = [p for p in (tmp_path / "w" / "serving" / names.MODEL_NAME).iterdir() if p.name.isdecimal()]

@@ -30,6 +30,7 @@ SETTINGS = {
         "start": "fresh",
         "warm_epochs": 1,
         "warm_ranking": "keep",
+        "warm_days": 100,
     },
     "encoder": {"mode": "frozen", "learning_rate": 1e-4},
     "ranking": {
@@ -87,8 +88,9 @@ def data_of(held_out: int = 0) -> TrainingData:
     items[begun == CUT] = np.random.default_rng(held_out).integers(0, ITEMS, (begun == CUT).sum())
     pairs = Pairs(random.integers(0, USERS, count), items, 70 * DAY + begun * DAY, begun)
 
-    def batches(window):
+    def batches(window, since):
         kept = pairs.before(window)
+        kept = Pairs(*(values[kept.timestamps >= since] for values in vars(kept).values()))
         assert len(kept.items)
         rows = {
             names.USER_INDEX: kept.users,

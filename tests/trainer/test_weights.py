@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from schema.errors import InputError
-from tests.trainer.shapes import catalog_of, vocabulary_of
+from tests.trainer.shapes import DAY, catalog_of, vocabulary_of
 from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, data_of, inputs_of, scores
 from tests.trainer.test_two_tower import towers
 from trainer import weights
@@ -72,7 +72,7 @@ def test_a_folder_without_weights_is_told(tmp_path):
 def test_re_indexing_trains_nothing_and_answers_the_same(trained, tmp_path):
     fitted, earlier = trained
 
-    def no_training(window):
+    def no_training(window, since):
         raise AssertionError("trains")
 
     data = dataclasses.replace(data_of(), earlier=earlier, batches=no_training)
@@ -141,6 +141,40 @@ def test_other_channels_than_the_ranking_stage_s_are_told(trained, tmp_path):
     data = dataclasses.replace(data_of(), earlier={**earlier, "order_cut": shorter})
     with pytest.raises(InputError, match=r"warm_ranking=learn"):
         fit(data, settings_of("warm"), str(tmp_path))
+
+
+def test_a_warm_start_learns_what_is_new_and_some_days_before(trained, tmp_path):
+    _, earlier = trained
+    asked = []
+
+    def noted(window, since):
+        asked.append((window, since))
+        return data_of().batches(window, 0)
+
+    data = dataclasses.replace(data_of(), earlier=earlier, batches=noted)
+    fit(data, settings_of("warm", warm_days=3), str(tmp_path / "warm"))
+    untils = [weights.until_of(earlier[towers]) for towers in ("cut", "now")]
+    assert asked == [(CUT, untils[0] - 3 * DAY), (CUT + 1, untils[1] - 3 * DAY)]
+
+
+@pytest.mark.parametrize(
+    ("change", "lost", "towers"),
+    [
+        ({}, (), {"cut", "now"}),
+        ({"refit": False}, ("now", "order_now"), {"cut"}),
+        ({"warm_ranking": "learn"}, (), {"windows", "cut", "now"}),
+        ({}, ("order_now",), {"windows", "cut", "now"}),
+        ({}, ("now",), set()),
+        ({}, ("windows", "order_cut"), set()),
+        ({"start": "reindex"}, ("windows", "order_cut", "order_now"), {"cut", "now"}),
+    ],
+)
+def test_what_a_training_goes_on_from_is_told_before_it(trained, tmp_path, change, lost, towers):
+    _, earlier = trained
+    kept = {name: arrays for name, arrays in earlier.items() if name not in lost}
+    weights.save(kept, weights.weights_folder(str(tmp_path)))
+    model = settings_of("warm")["model"] | change
+    assert weights.learned(str(tmp_path), model) == {name: weights.until_of(earlier[name]) for name in towers}
 
 
 def order_arrays_equal(one, other):

@@ -27,13 +27,13 @@ def compiled(folder: Path, *assignments: str, name: str = "pipeline.yaml", with_
 @pytest.fixture(autouse=True)
 def same_code(monkeypatch):
     """Whatever the code is: that it changes the file is no news."""
-    monkeypatch.setattr(compiler, "code_version", lambda: "code")
+    monkeypatch.setattr(compiler, "code_version", lambda *_: "code")
 
 
 @pytest.fixture(scope="module")
 def documents(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiler, "code_version", lambda: "code")
+        patch.setattr(compiler, "code_version", lambda *_: "code")
         return list(yaml.safe_load_all(compiled(tmp_path_factory.mktemp("compiled"), *OWN).read_text()))
 
 
@@ -121,5 +121,5 @@ def test_what_cannot_be_compiled_is_told(tmp_path, assignments, name, said):
 
 
 if __name__ == "__main__":
-    compiler.code_version = lambda: "code"
+    compiler.code_version = lambda *_: "code"
     compile_pipeline(load_config(None), False, str(GOLDEN))
