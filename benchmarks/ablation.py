@@ -6,13 +6,18 @@ Runs the data steps once with the data set's protocol, so that the pipeline's ow
 fits the feed for each line as Trainer does, up to the cut. Parts of the ranking stage share their towers. What is held
 out is measured for each line and chooses nothing. A mean over seeds where more than one is asked for; two lines that
 differ by less than the seeds do are equal.
+
+With --mode, the encoder's modes instead: the towers alone, each trained for the same epochs on what is before the cut.
 """
 
 import hashlib
 import json
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,10 +28,13 @@ from rich.table import Table
 from benchmarks.splits import DATASETS, measure
 from benchmarks.workspace import run_homefeed, settings_of, transformed
 from pipeline.config import Channels, load_config
+from schema import names
+from trainer.channels import embed_catalog
 from trainer.data import States, inputs_of
 from trainer.feed import Feed
 from trainer.fitting import fit
 from trainer.reading import TrainingData
+from trainer.tower_maker import TowerMaker
 
 _PART = 32  # users that are asked at once
 IDLE = ("comments",)  # channels that none of the data sets has anything for
@@ -43,22 +51,19 @@ LINES: dict[str, tuple[str, ...]] = {
     "towers without dropout of ids and history": ("model.dropout=0",),
     "negatives of the batch only": ("model.negatives=0",),
 }
-MODES = ("last_n", "lora", "full")
-ENCODER = "encoder "  # begins the lines of the modes
+MODES = ("frozen", "last_n", "lora", "full")
+_NEW_ITEMS_K = 100
 
 
-def lists_of(feed: Feed, states: States, k: int, stage: str) -> dict[int, np.ndarray]:
-    """Row -> the best k items that the user has not had, by the whole feed, its first stage or its towers alone."""
+def relevant_of(states: States) -> dict[int, set[int]]:
+    """Row -> what the user turned to, of rows that have anything."""
+    rows = np.flatnonzero(np.diff(states.targets.splits)).tolist()
+    return {row: set(states.targets.row(row).tolist()) for row in rows}
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def scores(*inputs: tf.Tensor) -> tf.Tensor:
-        query = feed.channels.query(*inputs)
-        if stage == "towers":
-            return feed.channels.tower_scores(query)
-        return feed.scores(query) if stage == "feed" else feed.first_stage(feed.channels(query))
 
-    rows = np.flatnonzero(np.diff(states.targets.splits))
-    lists = {}
+def lists_by(scores: Callable[..., tf.Tensor], states: States, k: int) -> dict[int, np.ndarray]:
+    """Row -> the best k items that the user has not had; `scores` takes what `inputs_of` gives."""
+    rows, lists = np.array(list(relevant_of(states))), {}
     for part in (rows[start : start + _PART] for start in range(0, len(rows), _PART)):
         for row, theirs in zip(part, scores(*inputs_of(states, part)).numpy(), strict=True):
             theirs[states.seen.row(row)] = -np.inf
@@ -67,10 +72,38 @@ def lists_of(feed: Feed, states: States, k: int, stage: str) -> dict[int, np.nda
 
 
 def measured(feed: Feed, data: TrainingData, k: int, stage: str = "feed") -> tuple[float, float]:
-    """Recall@k and NDCG@k of what is held out."""
+    """Recall@k and NDCG@k of what is held out, by the whole feed, its first stage or its towers alone."""
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def scores(*inputs: tf.Tensor) -> tf.Tensor:
+        query = feed.channels.query(*inputs)
+        if stage == "towers":
+            return feed.channels.tower_scores(query)
+        return feed.scores(query) if stage == "feed" else feed.first_stage(feed.channels(query))
+
     states = data.window(data.cut)
-    relevant = {int(row): set(states.targets.row(row).tolist()) for row in range(len(states))}
-    return measure(lists_of(feed, states, k, stage), {row: items for row, items in relevant.items() if items}, k)
+    return measure(lists_by(scores, states, k), relevant_of(states), k)
+
+
+def mode_figures(data: TrainingData, settings: dict[str, Any], folder: str, k: int) -> tuple[float, ...]:
+    """Of towers that are trained on what is before the cut: Recall@k, NDCG@k, and the Recall@100 of items that nobody
+    had had."""
+    states = data.window(data.cut)
+    towers = TowerMaker(data, settings, folder)(data.cut, states, names.CUT_TOWERS)
+    item_vectors = embed_catalog(towers, len(data.catalog))
+    vectors = tf.concat([item_vectors, towers.popularity], axis=1)
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def scores(*inputs: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(towers.embed_queries(item_vectors, *inputs), vectors, transpose_b=True)
+
+    relevant, lists = relevant_of(states), lists_by(scores, states, _NEW_ITEMS_K)
+    known = set(data.pairs.before(data.cut).items.tolist())
+    fresh = {row: theirs - known for row, theirs in relevant.items() if theirs - known}
+    return (
+        *measure({row: best[:k] for row, best in lists.items()}, relevant, k),
+        measure(lists, fresh, _NEW_ITEMS_K)[0],
+    )
 
 
 def calibration(feed: Feed, data: TrainingData) -> Table:
@@ -100,11 +133,54 @@ def calibration(feed: Feed, data: TrainingData) -> Table:
     return table
 
 
+Prepared = Callable[..., tuple[TrainingData, dict[str, Any]]]  # (changed keys) -> data and settings
+
+
+def line_tables(lines: Sequence[str], seeds: int, k: int, prepared: Prepared, folder: Path, title: str) -> list[Table]:
+    """The figures of each of `LINES` that is named, and, of everything, the calibration."""
+    tables = [Table("", f"Recall@{k}", f"NDCG@{k}", title=title)]
+    for line in lines:
+        changes, found = LINES[line], defaultdict[str, list[tuple[float, ...]]](list)
+        for seed in range(1, seeds + 1):
+            data, settings = prepared(*changes, "model.refit=false", f"model.seed={seed}")
+            towers = json.dumps([settings["model"], settings["encoder"]], sort_keys=True)
+            # The same towers are found there trained.
+            feed = fit(data, settings, f"{folder}/{hashlib.sha256(towers.encode()).hexdigest()}").then
+            found[line].append(measured(feed, data, k))
+            if not changes:
+                for stage in ("towers", "first stage"):
+                    found[f"the {stage} alone"].append(measured(feed, data, k, stage))
+                if seed == 1:
+                    tables.append(calibration(feed, data))
+        for part, figures in found.items():
+            add_means(tables[0], part, figures)
+    return tables
+
+
+def mode_table(modes: Sequence[str], seeds: int, k: int, prepared: Prepared, folder: Path, title: str) -> Table:
+    """What training the encoder along is worth to the towers."""
+    table = Table("encoder.mode", f"Recall@{k}", f"NDCG@{k}", f"new items: Recall@{_NEW_ITEMS_K}", title=title)
+    for mode in modes:
+        figures = []
+        for seed in range(1, seeds + 1):
+            data, settings = prepared(f"encoder.mode={mode}", f"model.seed={seed}")
+            figures.append(mode_figures(data, settings, f"{folder}/{mode}-{seed}", k))
+        add_means(table, mode, figures)
+    return table
+
+
+def add_means(table: Table, label: str, figures: Sequence[tuple[float, ...]]) -> None:
+    """A row with the means over seeds, which stderr gets at once."""
+    row = [f"{value:.4f}" for value in np.mean(figures, axis=0)]
+    print(label, *row, file=sys.stderr)
+    table.add_row(label, *row)
+
+
 @click.command()
 @click.option("--data", "name", required=True, type=click.Choice(list(DATASETS)))
 @click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The publisher's zip.")
 @click.option("--seeds", default=1, show_default=True)
-@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Encoder modes; hours without a GPU.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Encoder modes; an hour without a GPU.")
 @click.option("--only", multiple=True, help="Lines; all where none is named.")
 @click.option("--set", "assignments", multiple=True, help="Changes one key of the configuration in every line.")
 def main(
@@ -113,33 +189,20 @@ def main(
     """Prints the tables."""
     read, protocol, own = DATASETS[name]
     log, catalog = read(archive)
-    lines = {**LINES, **{f"{ENCODER}{mode}": (f"encoder.mode={mode}",) for mode in modes}}
-    table = Table("", f"Recall@{protocol.k}", f"NDCG@{protocol.k}", title=f"{name}, {seeds} seeds")
-    tables = [table]
+    title = f"{name}, {seeds} seeds"
     with tempfile.TemporaryDirectory() as folder:
         workspace = run_homefeed(log, catalog, (*own, *assignments), Path(folder), "--until", "Transform")
-        for line, changes in lines.items():
-            if only and line not in only:
-                continue
-            found: dict[str, list[tuple[float, float]]] = {}
-            for seed in range(1, seeds + 1):
-                keys = (*own, *assignments, *changes, "model.refit=false", f"model.seed={seed}")
-                settings = settings_of(load_config(None, keys))
-                data = transformed(workspace, settings)
-                towers = json.dumps([settings["model"], settings["encoder"]], sort_keys=True)
-                # The same towers are found there trained.
-                feed = fit(data, settings, f"{folder}/{hashlib.sha256(towers.encode()).hexdigest()}").then
-                found.setdefault(line, []).append(measured(feed, data, protocol.k))
-                if not changes or line.startswith(ENCODER):
-                    for stage in ("towers", "first stage"):
-                        part = f"{line}: the {stage} alone" if changes else f"the {stage} alone"
-                        found.setdefault(part, []).append(measured(feed, data, protocol.k, stage))
-                if not changes and seed == 1:
-                    tables.append(calibration(feed, data))
-            for part, figures in found.items():
-                recall, ndcg = np.mean(figures, axis=0)
-                print(f"{part}: {recall:.4f} {ndcg:.4f}", file=sys.stderr)
-                table.add_row(part, f"{recall:.4f}", f"{ndcg:.4f}")
+
+        def prepared(*changes: str) -> tuple[TrainingData, dict[str, Any]]:
+            settings = settings_of(load_config(None, (*own, *assignments, *changes)))
+            return transformed(workspace, settings), settings
+
+        if modes:
+            tables = [mode_table(modes, seeds, protocol.k, prepared, Path(folder), title)]
+        else:
+            tables = line_tables(
+                [line for line in LINES if not only or line in only], seeds, protocol.k, prepared, Path(folder), title
+            )
     for each in tables:
         Console(width=140).print(each)
 
