@@ -60,6 +60,7 @@ _PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # call back into a P
 _K = 20
 _EXCLUDED = 3  # of each list, that the next request does not want
 _ITEMS_AT_ONCE = 1_024
+_EITHER_WAY = 0.1  # share of an answer's items and reasons that rounding may change
 _FASTEST = 0.005  # seconds: what is faster than this is not told apart
 
 
@@ -203,15 +204,36 @@ def check_own_answers(
 
 
 def _same(answer: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> bool:
+    """Whether two answers are the same but for what another rounding makes of ties: items of equal scores may change
+    places, and a few reasons may be another channel's that speaks as loudly."""
     for name, values in expected.items():
         if name not in answer or answer[name].shape != values.shape:
             return False
-        if values.dtype == object:
-            if (answer[name] != values).any():
-                return False
-        elif not np.allclose(answer[name], values, rtol=1e-3, atol=1e-3, equal_nan=True):
+        if values.dtype != object and not _close(answer[name], values).all():
             return False
-    return True
+    if names.ITEM_IDS not in expected:
+        return all((answer[name] == values).all() for name, values in expected.items() if values.dtype == object)
+    sides = (answer[names.ITEM_IDS], expected[names.ITEM_IDS], expected[names.SCORES])
+    if not all(_same_but_for_ties(*rows) for rows in zip(*sides, strict=True)):
+        return False
+    same_places = answer[names.ITEM_IDS] == expected[names.ITEM_IDS]
+    others = [name for name, values in expected.items() if values.dtype == object and name != names.ITEM_IDS]
+    return all(((answer[name] != expected[name]) & same_places).mean() <= _EITHER_WAY for name in others)
+
+
+def _same_but_for_ties(found: np.ndarray, wanted: np.ndarray, scores: np.ndarray) -> bool:
+    """Whether each item of a list has a place of its own score; a few that are not wanted may tie with the last."""
+    score_of = dict(zip(wanted.tolist(), scores.tolist(), strict=True))
+    theirs = np.array([score_of.get(item, scores[-1]) for item in found.tolist()])
+    items = found[found != names.PADDING.encode()].tolist()
+    others = [item for item in items if item not in score_of]
+    if len(set(items)) < len(items) or len(others) > _EITHER_WAY * len(found):
+        return False
+    return bool(((found == wanted) | _close(theirs, scores)).all())
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.isclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def check_catalog(results: Results, ask: Ask, catalog: Iterable[bytes]) -> None:

@@ -93,6 +93,29 @@ def test_a_server_has_to_answer_as_the_trainer_did():
     assert results.faults[checks.OWN_ANSWERS] == ["the model brings no answers of its training to compare with."]
 
 
+def test_rounding_may_change_the_order_of_ties_and_a_reason_but_no_more():
+    items, scores = [b"%d" % n for n in range(10)], [5.0, 4.0, 3.0, 3.0, *(2.0 - 0.1 * n for n in range(6))]
+    reasons = [[b"popular"] * 10]
+
+    def told(items, scores=scores, reasons=reasons):
+        return {**answer(items, scores), names.REASONS: np.array(reasons, object)}
+
+    def passes(found):
+        results = Results()
+        checks.check_own_answers(results, "gRPC", lambda *_: found, [(names.RECOMMEND, {}, told(items))])
+        return results.passed
+
+    assert passes(told(items))
+    assert passes(told([b"0", b"1", b"3", b"2", *items[4:]]))  # the third and the fourth tie
+    assert passes(told([*items[:9], b"other"]))  # so may the last with the one behind it
+    assert passes(told(items, reasons=[[b"users", *reasons[0][1:]]]))
+    assert not passes(told([b"1", b"0", *items[2:]]))
+    assert not passes(told([b"other", *items[1:]]))
+    assert not passes(told([*items[:8], b"other", b"another"]))
+    assert not passes(told([*items[:3], b"2", *items[4:]]))  # twice
+    assert not passes(told(items, reasons=[[b"users", b"users", *reasons[0][2:]]]))
+
+
 def test_items_without_an_embedding_are_counted():
     def ask(_, inputs):
         items = inputs[names.ITEM_ID]
