@@ -180,7 +180,7 @@ def add_means(table: Table, label: str, figures: Sequence[tuple[float, ...]]) ->
 @click.option("--data", "name", required=True, type=click.Choice(list(DATASETS)))
 @click.option("--archive", required=True, type=click.Path(exists=True, path_type=Path), help="The publisher's zip.")
 @click.option("--seeds", default=1, show_default=True)
-@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Encoder modes; an hour without a GPU.")
+@click.option("--mode", "modes", multiple=True, type=click.Choice(MODES), help="Encoder modes; hours without a GPU.")
 @click.option("--only", multiple=True, help="Lines; all where none is named.")
 @click.option("--set", "assignments", multiple=True, help="Changes one key of the configuration in every line.")
 def main(

@@ -17,7 +17,7 @@ _HOUR = 3600
 _ACTIVITY = ((0, b"new"), (4, b"light"), (19, b"regular"))
 _MOST_ACTIVE = b"heavy"
 ACTIVITY_BANDS = tuple(name.decode() for name in (*(name for _, name in _ACTIVITY), _MOST_ACTIVE))
-EARLIEST = -(2**62)
+_EARLIEST = -(2**62)
 BY_TIME, LEAVE_LAST, BY_USER = "time", "leave_last", "user"
 
 
@@ -88,7 +88,7 @@ class Timeline:
     end: int
     snapshots: tuple[int, ...]
     windows: tuple[int, ...] = ()
-    since: int = EARLIEST
+    since: int = _EARLIEST
 
 
 def plan_timeline(hours: dict[int, int], eval_share: float, snapshots: int, windows: int = 0) -> Timeline:
@@ -210,7 +210,7 @@ class UserExamples:
                 strongest[is_late, e.item] = max(strongest[is_late, e.item], self._weights[e.event] * e.factor)
         known: dict[Any, Known] = {}  # item -> its latest event, in order of that event
         firsts: dict[Any, tuple[int, int]] = {}
-        before, session, begun = EARLIEST, -1, 0
+        before, session, begun = _EARLIEST, -1, 0
         held_out: list[tuple[str, Example]] = []
 
         def session_at(moment: int) -> int:
