@@ -247,4 +247,5 @@ def test_a_killed_run_starts_again_and_ends_like_one_that_was_not(shop, config, 
         ask = {names.USER_ID: np.array(users, object), names.K: np.array([10], np.int32)}
         mine, undisturbed = (ServableModel(str(v))(names.RECOMMEND, ask) for v in (outcome.pushed, shop.version))
         assert mine[names.ITEM_IDS].tolist() == undisturbed[names.ITEM_IDS].tolist()
-        np.testing.assert_allclose(mine[names.SCORES], undisturbed[names.SCORES], rtol=1e-5)
+        # Not nearer than the texts' embeddings, which depend a little on what they were batched with.
+        np.testing.assert_allclose(mine[names.SCORES], undisturbed[names.SCORES], rtol=1e-4)
