@@ -24,7 +24,7 @@ from trainer.reading import TrainingData
 from trainer.retrieval import Retriever
 from trainer.tower_maker import TowerMaker, first_moment, is_before, validation_ndcg
 from trainer.two_tower import TwoTower
-from trainer.weights import OTHER_RANKING, Arrays, order_arrays, order_from, order_of
+from trainer.weights import OTHER_RANKING, Arrays, keeps_order, order_arrays, order_from, order_of, towers_of
 
 progress = logging.getLogger("homefeed.progress")
 
@@ -58,14 +58,13 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     hyper, model = settings["ranking"], settings["model"]
     make = TowerMaker(data, settings, folder)
     texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
-    plan = [(data.cut, data.window(data.cut), names.CUT_TOWERS), (data.cut + 1, data.users, names.NOW_TOWERS)]
-    plan = plan if model["refit"] else plan[:1]
-    is_reindex = model["start"] == names.REINDEX
-    may_keep = is_reindex or (model["start"] == names.WARM and model["warm_ranking"] == names.KEEP)
+    ends = {names.CUT_TOWERS: (data.cut, data.window(data.cut)), names.NOW_TOWERS: (data.cut + 1, data.users)}
+    plan = [(*ends[name], name) for name in towers_of(model)]
+    may_keep, is_reindex = keeps_order(data.earlier, model), model["start"] == names.REINDEX
     orders = _earlier_orders(data, settings) if may_keep else {}
     # What the earlier towers have not seen, the earlier ranking stage has not, which was learned from windows before.
-    is_kept = is_reindex or all(
-        name in orders and is_before(data.earlier.get(name), first_moment(states)) for _, states, name in plan
+    is_kept = is_reindex or (
+        may_keep and all(is_before(data.earlier.get(name), first_moment(states)) for _, states, name in plan)
     )
     if not is_kept:
         orders = _orders(data, settings, make, texts)

@@ -150,7 +150,8 @@ def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
       to, seconds since 1970 UTC; empty where the earlier model lacks some, which then are trained from nothing.
     """
     files = {file.stem: file for file in Path(weights_folder(export_folder)).glob("*.npz")}
-    wanted = _to_train(files, model)
+    # Those of the ranking windows too, where the ranking stage is to be learned.
+    wanted = towers_of(model) if keeps_order(files, model) else [names.WINDOWS_TOWERS, *towers_of(model)]
     if not files.keys() >= set(wanted):
         return {}
     found = {}
@@ -160,8 +161,14 @@ def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def _to_train(found: Collection[str], model: Mapping[str, Any]) -> list[str]:
-    """Those of the ranking windows too, where there is no earlier ranking stage or it is not to be kept."""
-    wanted = [names.CUT_TOWERS, *([names.NOW_TOWERS] if model["refit"] else [])]
-    may_keep = model["warm_ranking"] == names.KEEP and all(order_of(towers) in found for towers in wanted)
-    return wanted if may_keep or model["start"] == names.REINDEX else [names.WINDOWS_TOWERS, *wanted]
+def towers_of(model: Mapping[str, Any]) -> list[str]:
+    """The entries of the towers that a training ends with; `model` is the configuration's section."""
+    return [names.CUT_TOWERS, names.NOW_TOWERS] if model["refit"] else [names.CUT_TOWERS]
+
+
+def keeps_order(found: Collection[str], model: Mapping[str, Any]) -> bool:
+    """Whether the ranking stage of an earlier training is to be kept, of which the entries `found` are there."""
+    if model["start"] == names.REINDEX:
+        return True
+    is_there = all(order_of(towers) in found for towers in towers_of(model))
+    return is_there and model["start"] == names.WARM and model["warm_ranking"] == names.KEEP
