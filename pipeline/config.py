@@ -173,6 +173,9 @@ class Model(Section):
         "they are, with today's catalogue and log (`homefeed reindex`)",
     )
     warm_epochs: int = Field(2, ge=1, description="warm: passes over what is learned")
+    warm_rate: float = Field(
+        0.1, gt=0, description="warm: step sizes, the encoder's too, as a share of those of a training from nothing"
+    )
     warm_days: int = Field(
         7, ge=0, description="warm: days before what is new to the earlier model that are learned once more"
     )

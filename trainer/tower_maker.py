@@ -1,7 +1,7 @@
 """Towers as of a moment: trained, or an earlier training's."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,23 @@ from trainer.two_tower import TwoTower
 from trainer.weights import Arrays, set_tower_arrays, tower_arrays, until_of
 
 
+class _Plan(NamedTuple):
+    """How towers are to be trained.
+
+    Attributes:
+      epochs: for how many; where validation ended the first training, the others end at the same place of the same
+        schedule.
+      planned: for how many the learning rates' schedule is made.
+      since: the moment from which on they learn, seconds since 1970 UTC.
+      rate: step sizes, as a share of the configuration's.
+    """
+
+    epochs: int
+    planned: int
+    since: int = 0
+    rate: float = 1.0
+
+
 class TowerMaker:
     """Towers as of a window's start: trained from nothing or from an earlier training's, or an earlier one's as they
     are. Keeps the weights of all that it has made."""
@@ -36,30 +53,29 @@ class TowerMaker:
         them, and say how many epochs the others are trained for."""
         model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
         until = first_moment(states)
-        epochs, planned, since = self._start(model, name, until)
-        if epochs:
+        plan = self._start(model, name, until)
+        if plan.epochs:
             validation = None
             if not self.weights and name == names.WINDOWS_TOWERS:
                 validation = functools.partial(validation_ndcg, model, states, len(self._data.catalog))
             used = train_towers(
                 model,
-                self._data.batches(window, since),
-                hyper,
-                epochs,
+                self._data.batches(window, plan.since),
+                plan.rate * hyper["learning_rate"],
+                plan.epochs,
                 f"{self._folder}/{name}",
                 validation,
-                self._settings["encoder"]["learning_rate"],
-                planned,
+                plan.rate * self._settings["encoder"]["learning_rate"],
+                plan.planned,
             )
             self._epochs = used if validation else self._epochs
         self.weights[name] = tower_arrays(model, self._data.vocabulary, until)
         return self._alone(model, window)
 
-    def _start(self, model: TwoTower, name: str, until: int) -> tuple[int, int, int]:
-        """Puts in the earlier weights that may be used. Returns for how many epochs the model is to be trained, for how
-        many the learning rate's schedule is made, and the moment from which on it learns: where validation ended the
-        first training, the others end at the same place of the same schedule."""
-        start, earlier = self._settings["model"]["start"], self._data.earlier.get(name)
+    def _start(self, model: TwoTower, name: str, until: int) -> _Plan:
+        """Puts in the earlier weights that may be used."""
+        hyper, earlier = self._settings["model"], self._data.earlier.get(name)
+        start = hyper["start"]
         is_clean = is_before(earlier, until)
         if start == names.REINDEX and not is_clean:
             raise InputError(
@@ -69,16 +85,15 @@ class TowerMaker:
                 "ranking windows: run anew."
             )
         if start == names.FRESH or earlier is None or not is_clean:
-            return self._epochs, self._settings["model"]["epochs"], 0
+            return _Plan(self._epochs, hyper["epochs"])
         met = model.met.numpy()
         set_tower_arrays(model, earlier, self._data.vocabulary)
         model.refresh()
         if start == names.REINDEX:
-            return 0, 0, until
+            return _Plan(0, 0)
         model.met.assign(np.maximum(met, model.met.numpy()))
-        warm = self._settings["model"]["warm_epochs"]
-        again = int(self._settings["model"]["warm_days"] * DAY)
-        return min(self._epochs, warm), warm, until_of(earlier) - again
+        since = until_of(earlier) - int(hyper["warm_days"] * DAY)
+        return _Plan(min(self._epochs, hyper["warm_epochs"]), hyper["warm_epochs"], since, hyper["warm_rate"])
 
     def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
         """Fresh towers, on the devices of a strategy."""

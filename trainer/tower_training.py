@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -18,7 +17,7 @@ _WARM_UP = 0.1  # share of the steps in which the encoder's rate grows
 def train_towers(
     model: TwoTower,
     batches: Callable[[int], tf.data.Dataset],
-    hyper: dict[str, Any],
+    learning_rate: float,
     epochs: int,
     folder: str,
     validate: Callable[[], float] | None = None,
@@ -34,7 +33,7 @@ def train_towers(
     Args:
       model: towers.
       batches: epoch -> its batches.
-      hyper: the configuration's `model` section.
+      learning_rate: Adam's step size at its peak.
       epochs: how many there are, at most.
       folder: of checkpoints and of TensorBoard's curves.
       validate: a figure of the model's that should grow: training stops when it has not for a while, and the weights of
@@ -47,7 +46,7 @@ def train_towers(
       The number of epochs that the model's weights have seen.
     """
     each = len(batches(0))
-    optimizers = _optimizers(model, hyper["learning_rate"], encoder_rate, max((planned or epochs) * each, 1))
+    optimizers = _optimizers(model, learning_rate, encoder_rate, max((planned or epochs) * each, 1))
     done, best, best_epoch = (tf.Variable(value, trainable=False) for value in (0, -math.inf, 0))
     place = {"done": done, "best": best, "best_epoch": best_epoch}
     checkpoint = tf.train.Checkpoint(model=model, optimizers=[optimizer for optimizer, _ in optimizers], **place)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from schema.errors import InputError
 from tests.trainer.shapes import catalog_of
-from tests.trainer.test_tower_training import HYPER, ITEMS, batches
+from tests.trainer.test_tower_training import ITEMS, RATE, batches
 from trainer.contents import Content, TrainedImages
 from trainer.data import _images
 from trainer.tower_training import train_towers
@@ -32,7 +32,7 @@ def test_the_network_learns_and_the_table_is_what_it_makes(tmp_path):
     own = {variable.ref() for variable in model.tower_variables()}
     assert {variable.ref() for variable in images._network.trainable_variables} <= own
     assert not model.encoder_variables()
-    train_towers(model, batches, HYPER, 1, str(tmp_path))
+    train_towers(model, batches, RATE, 1, str(tmp_path))
     for variable, value in zip(images._network.trainable_variables, before, strict=True):
         assert not np.array_equal(variable.numpy(), value), variable.name
     everything = tf.range(ITEMS, dtype=tf.int64)

@@ -17,7 +17,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 from tests.trainer.shapes import catalog_of
-from tests.trainer.test_tower_training import HYPER, ITEMS, batches
+from tests.trainer.test_tower_training import ITEMS, RATE, batches
 from trainer.tower_training import train_towers
 from trainer.two_tower import TwoTower
 
@@ -26,7 +26,7 @@ def trained(strategy, folder):
     tf.keras.utils.set_random_seed(1)
     with strategy.scope():
         model = TwoTower(catalog_of(ITEMS), np.ones(ITEMS, int), 3, 2, 4, 8, 0.1, 0.0, ITEMS, 1)
-    assert train_towers(model, batches, HYPER, 2, f"{sys.argv[1]}/{folder}") == 2
+    assert train_towers(model, batches, RATE, 2, f"{sys.argv[1]}/{folder}") == 2
     return {name: variable.numpy() for name, variable in model.learned().items()}
 
 

@@ -29,6 +29,7 @@ SETTINGS = {
         "text": True,
         "start": "fresh",
         "warm_epochs": 1,
+        "warm_rate": 0.5,
         "warm_ranking": "keep",
         "warm_days": 100,
     },

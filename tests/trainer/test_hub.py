@@ -70,7 +70,7 @@ def test_word_piece_models_can_be_trained_whole(folders, tmp_path):
     tuned = TunedTexts(open_encoder(folders[1], 16), texts_of(ITEMS), {**SETTINGS, "mode": "full"})
     before = [variable.numpy() for variable in tuned.slow]
     assert before
-    train_towers(towers_of(tuned), batches, {"learning_rate": 0.01}, 1, str(tmp_path), encoder_rate=0.01)
+    train_towers(towers_of(tuned), batches, 0.01, 1, str(tmp_path), encoder_rate=0.01)
     assert not all(np.array_equal(value, now.numpy()) for value, now in zip(before, tuned.slow, strict=True))
 
 

@@ -45,7 +45,7 @@ def train(folder, path, **changes):
     """(the untrained encoder's weights by name, the trained texts)."""
     tuned = tuned_of(folder, **changes)
     before = {variable.name: variable.numpy() for variable in tuned.encoder.bert.variables}
-    train_towers(towers_of(tuned), batches, {"learning_rate": 0.01}, 2, str(path), encoder_rate=0.01)
+    train_towers(towers_of(tuned), batches, 0.01, 2, str(path), encoder_rate=0.01)
     return before, tuned
 
 

@@ -9,7 +9,7 @@ from tests.trainer.shapes import DAY, catalog_of
 from trainer.tower_training import train_towers
 from trainer.two_tower import TwoTower
 
-HYPER = {"learning_rate": 0.01}
+RATE = 0.01
 ITEMS = 10
 
 
@@ -39,7 +39,7 @@ def weights_of(model):
 
 def test_a_killed_training_ends_with_the_same_model(tmp_path):
     whole = towers()
-    assert train_towers(whole, batches, HYPER, 4, str(tmp_path / "whole")) == 4
+    assert train_towers(whole, batches, RATE, 4, str(tmp_path / "whole")) == 4
 
     def killed(epoch):
         if epoch == 2:
@@ -47,14 +47,14 @@ def test_a_killed_training_ends_with_the_same_model(tmp_path):
         return batches(epoch)
 
     with pytest.raises(KeyboardInterrupt):
-        train_towers(towers(), killed, HYPER, 4, str(tmp_path / "killed"))
+        train_towers(towers(), killed, RATE, 4, str(tmp_path / "killed"))
     resumed, asked = towers(), []
 
     def counted(epoch):
         asked.append(epoch)
         return batches(epoch)
 
-    assert train_towers(resumed, counted, HYPER, 4, str(tmp_path / "killed")) == 4
+    assert train_towers(resumed, counted, RATE, 4, str(tmp_path / "killed")) == 4
     assert set(asked) == {0, 2, 3}  # 0 only tells shapes and the number of steps
     for one, other in zip(weights_of(whole), weights_of(resumed), strict=True):
         assert one == pytest.approx(other, abs=1e-6)
@@ -68,12 +68,12 @@ def test_training_stops_when_validation_does_not_grow_and_keeps_the_best(tmp_pat
         seen.append(weights_of(model))
         return next(figures)
 
-    assert train_towers(model, batches, HYPER, 10, str(tmp_path), validate) == 2
+    assert train_towers(model, batches, RATE, 10, str(tmp_path), validate) == 2
     assert len(seen) == 5
     for kept, best in zip(weights_of(model), seen[1], strict=True):
         assert (kept == best).all()
 
 
 def test_curves_are_left_for_tensorboard(tmp_path):
-    train_towers(towers(), batches, HYPER, 1, str(tmp_path))
+    train_towers(towers(), batches, RATE, 1, str(tmp_path))
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
