@@ -52,7 +52,7 @@ LINES: dict[str, tuple[str, ...]] = {
     "negatives of the batch only": ("model.negatives=0",),
 }
 MODES = ("frozen", "last_n", "lora", "full")
-_NEW_PLACES = 25  # of the first 100 where every fourth is kept for a new item
+_NEW_PLACES = 4  # that a feed's first hundred keeps for items that nobody has had
 
 
 def relevant_of(states: States) -> dict[int, set[int]]:
@@ -87,7 +87,7 @@ def measured(feed: Feed, data: TrainingData, k: int, stage: str = "feed") -> tup
 
 def mode_figures(data: TrainingData, settings: dict[str, Any], folder: str, k: int) -> tuple[float, ...]:
     """Of towers that are trained on what is before the cut: Recall@k and NDCG@k of all items; and of the items that
-    nobody had had, ranked among themselves as the places that are kept for them are filled, the Recall@25."""
+    nobody had had, ranked among themselves as the places that are kept for them are filled, the Recall@4."""
     states = data.window(data.cut)
     towers = TowerMaker(data, settings, folder)(data.cut, states, names.CUT_TOWERS)
     item_vectors = embed_catalog(towers, len(data.catalog))
