@@ -41,6 +41,7 @@ def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Day:
         poll=1,
         settle=0,
         tries=1,
+        fresh_every=0,
         is_once=True,
         told=lambda _, day: told.append(day),
         stopped=lambda _: False,

@@ -69,10 +69,11 @@ def reindex(assignments: tuple[str, ...], **where: Any) -> None:
 @click.option("--poll", default=60.0, type=click.FloatRange(1), help="Seconds between two looks at the folders.")
 @click.option("--settle", default=60.0, type=click.FloatRange(0), help="A day is here when its files are this old.")
 @click.option("--tries", default=5, type=click.IntRange(1), help="After so many failures a day is left out.")
+@click.option("--fresh-every", default=30, type=click.IntRange(0), help="Days until one trains from nothing; 0: never.")
 @click.option("--once", "is_once", is_flag=True, help="End when nothing is due.")
-def watch(poll: float, settle: float, tries: int, is_once: bool, **where: Any) -> None:
+def watch(poll: float, settle: float, tries: int, fresh_every: int, is_once: bool, **where: Any) -> None:
     """Runs each new day of the log as it arrives: validate, train on from the last pushed model, evaluate, gate, push.
-    A day that the data gate refuses is left out, and the next one goes on.
+    A day that the data gate refuses is left out, and the next one goes on. Now and then a day trains from nothing.
 
     Example: homefeed watch --behaviors shop/behaviors --catalog shop/catalog --workspace w
     """
@@ -87,7 +88,7 @@ def watch(poll: float, settle: float, tries: int, is_once: bool, **where: Any) -
     def told(name: str, day: Day) -> None:
         click.echo(f"{name}: {day.state} in {day.seconds:.0f} s. {day.why}".rstrip())
 
-    run_days(config, folders, where["workspace"], poll, settle, tries, is_once, told, stop.wait)
+    run_days(config, folders, where["workspace"], poll, settle, tries, fresh_every, is_once, told, stop.wait)
 
 
 def _folders_and_config(

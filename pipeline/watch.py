@@ -3,7 +3,8 @@
 What became of each day is kept in the workspace (`watch.json`, replaced in one step), so that a watcher that was killed
 goes on where it was: a day that was being worked on is begun again, and the pipeline works only on what is missing of
 it. A day that the data gate refuses is left out of every later run, and so is one whose run fails again and again; the
-next day goes on. Where a day's files change later, it is a new day.
+next day goes on. Where a day's files change later, it is a new day. Days go on from the last pushed model, but for one
+now and then that is trained on from nothing: what is lost little by little, no gate sees that looks one day back.
 """
 
 import json
@@ -39,6 +40,7 @@ class Day:
       tries: that failed.
       after: Unix time before which it is not tried again.
       seconds: that its last run took.
+      is_fresh: whether the model was trained from nothing; of the first run too, from which on days are counted.
     """
 
     fingerprint: str
@@ -47,10 +49,12 @@ class Day:
     tries: int = 0
     after: float = 0.0
     seconds: float = 0.0
+    is_fresh: bool = False
 
 
-# (what to leave out: days of the log; up to which day) -> why no model was pushed, empty where one was.
-Run = Callable[[Collection[str], str], str]
+# (what to leave out: days of the log; up to which day; whether to train from nothing) -> why no model was pushed, empty
+# where one was.
+Run = Callable[[Collection[str], str, bool], str]
 
 
 def read_state(workspace: Path) -> dict[str, Day]:
@@ -83,7 +87,19 @@ def due(state: Mapping[str, Day], spans: Iterable[Span], now: float) -> Span | N
     return None
 
 
-def work_off(state: dict[str, Day], span: Span, run: Run, tries: int, now: Callable[[], float]) -> Day:
+def is_to_be_fresh(state: Mapping[str, Day], name: str, every: int) -> bool:
+    """Whether a day is `every` days, or more, after the last that was trained on from nothing; never where that is 0,
+    nor in the first run, which goes on from a model where there is one."""
+    day, done = day_of(name), (PUSHED, NOT_PUSHED)
+    fresh = [day_of(other) for other, told in state.items() if told.is_fresh and told.state in done]
+    if not (every and state and day):
+        return False
+    return all((day - last).days >= every for last in fresh if last)
+
+
+def work_off(
+    state: dict[str, Day], span: Span, run: Run, tries: int, now: Callable[[], float], fresh_every: int = 0
+) -> Day:
     """Runs one day. Returns what became of it; `state` is not changed.
 
     Args:
@@ -92,13 +108,14 @@ def work_off(state: dict[str, Day], span: Span, run: Run, tries: int, now: Calla
       run: the pipeline.
       tries: after so many failures the day is quarantined.
       now: Unix time.
+      fresh_every: see `is_to_be_fresh`.
     """
     known = state.get(span.name)
     failed = known.tries if known is not None and known.fingerprint == span.fingerprint else 0
     left_out = {name for name, day in state.items() if day.state == QUARANTINED and name != span.name}
-    start = now()
+    start, is_fresh = now(), is_to_be_fresh(state, span.name, fresh_every)
     try:
-        why = run(left_out, span.name)
+        why = run(left_out, span.name, is_fresh)
     except GateRefused as refusal:
         return Day(span.fingerprint, QUARANTINED, str(refusal), seconds=now() - start)
     except HomefeedError as error:
@@ -107,7 +124,8 @@ def work_off(state: dict[str, Day], span: Span, run: Run, tries: int, now: Calla
             return Day(span.fingerprint, QUARANTINED, f"failed {failed} times: {error}", failed, seconds=now() - start)
         wait = min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT)
         return Day(span.fingerprint, FAILED, str(error), failed, now() + wait, now() - start)
-    return Day(span.fingerprint, NOT_PUSHED if why else PUSHED, why, seconds=now() - start)
+    ended = NOT_PUSHED if why else PUSHED
+    return Day(span.fingerprint, ended, why, seconds=now() - start, is_fresh=is_fresh or not state)
 
 
 def settled(table: Table, span: str, seconds: float, now: float) -> bool:
@@ -122,6 +140,7 @@ def watch(
     poll: float,
     settle: float,
     tries: int,
+    fresh_every: int,
     is_once: bool,
     told: Callable[[str, Day], None],
     stopped: Callable[[float], bool],
@@ -135,6 +154,7 @@ def watch(
       poll: seconds between two looks at the folders.
       settle: a day counts as here when its files were last written so many seconds ago.
       tries: after so many failures a day is quarantined.
+      fresh_every: days after which one is trained on from nothing again; 0 for never.
       is_once: whether to end when nothing is due.
       told: is told what became of each day.
       stopped: waits so many seconds, less where it is time to stop; True then.
@@ -157,7 +177,7 @@ def watch(
                 if is_once or stopped(poll):
                     return
                 continue
-            day = work_off(state, span, _runner(config, folders, workspace), tries, time.time)
+            day = work_off(state, span, _runner(config, folders, workspace), tries, time.time, fresh_every)
             if not state:  # the first run has seen all that was there, and there is no next day to go on with
                 if day.state == QUARANTINED:
                     raise GateRefused(day.why)
@@ -180,9 +200,10 @@ def _first(spans: list[Span], state: Mapping[str, Day]) -> list[Span]:
 def _runner(config: Config, folders: Mapping[str, str], workspace: str) -> Run:
     pushed = Path(workspace, "serving", names.MODEL_NAME)
 
-    def run(left_out: Collection[str], until: str) -> str:
-        is_warm = pushed.is_dir() and any(path.name.isdecimal() for path in pushed.iterdir())
-        start = names.WARM if is_warm and config.model.start == names.FRESH else config.model.start
+    def run(left_out: Collection[str], until: str, is_fresh: bool) -> str:
+        has_model = pushed.is_dir() and any(path.name.isdecimal() for path in pushed.iterdir())
+        going_on = names.WARM if has_model and not is_fresh else names.FRESH
+        start = names.REINDEX if config.model.start == names.REINDEX else going_on
         ours = config.model_copy(update={"model": config.model.model_copy(update={"start": start})})
         last = day_of(until)
 

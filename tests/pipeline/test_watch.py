@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import pytest
@@ -22,6 +23,7 @@ from pipeline.watch import (
     STATE,
     Day,
     due,
+    is_to_be_fresh,
     read_state,
     watch,
     work_off,
@@ -40,7 +42,7 @@ def done(*states):
 
 
 def raising(error):
-    def run(left_out, until):
+    def run(left_out, until, is_fresh):
         raise error
 
     return run
@@ -77,7 +79,7 @@ def test_waits_grow_and_end(tries):
 def test_bad_days_are_left_out_of_what_follows():
     asked = []
 
-    def run(left_out, until):
+    def run(left_out, until, is_fresh):
         asked.append((set(left_out), until))
         return ""
 
@@ -90,7 +92,7 @@ def test_bad_days_are_left_out_of_what_follows():
 def test_what_a_gate_says_decides_on_the_day_or_on_the_model():
     refused = work_off({}, DAYS[0], raising(GateRefused("half of it is robots")), 3, time.time)
     assert (refused.state, refused.why) == (QUARANTINED, "half of it is robots")
-    worse = work_off({}, DAYS[0], lambda left_out, until: "Recall fell.", 3, time.time)
+    worse = work_off({}, DAYS[0], lambda left_out, until, is_fresh: "Recall fell.", 3, time.time)
     assert (worse.state, worse.why) == (NOT_PUSHED, "Recall fell.")
 
 
@@ -126,13 +128,16 @@ def write_day(folder, day, age=1000):
     os.utime(path, (time.time() - age,) * 2)
 
 
-def watched(folder, monkeypatch, outcomes, **options):
-    """Runs what is due with a pipeline that only notes down what it was asked; returns that, and what was told."""
+def watched(folder, monkeypatch, outcomes, fresh=None, **options):
+    """Runs what is due with a pipeline that only notes down what it was asked; returns that, and what was told. `fresh`
+    gets the days that were to be trained on from nothing."""
+    fresh = [] if fresh is None else fresh
     asked, told = [], []
 
     def runner(config, folders, workspace):
-        def run(left_out, until):
+        def run(left_out, until, is_fresh):
             asked.append((until, sorted(left_out)))
+            fresh.extend([until] * is_fresh)
             outcome = outcomes.get(until, "")
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -142,7 +147,7 @@ def watched(folder, monkeypatch, outcomes, **options):
 
     monkeypatch.setattr(module, "_runner", runner)
     folders = {names.BEHAVIORS: str(folder / "behaviors"), names.CATALOG: str(folder / "catalog")}
-    settings = {"poll": 1, "settle": 60, "tries": 2, "is_once": True, **options}
+    settings = {"poll": 1, "settle": 60, "tries": 2, "fresh_every": 30, "is_once": True, **options}
     note = lambda name, day: told.append((name, day.state))  # noqa: E731
     watch(load_config(), folders, str(folder / "w"), told=note, stopped=lambda seconds: False, **settings)
     return asked, told
@@ -156,6 +161,54 @@ def test_the_first_run_takes_all_days_and_each_later_one_its_own(log, monkeypatc
     asked, told = watched(log, monkeypatch, {"2025-01-05": GateRefused("robots")})
     assert asked == [("2025-01-04", []), ("2025-01-05", []), ("2025-01-06", ["2025-01-05"])]
     assert [state for _, state in told] == [PUSHED, QUARANTINED, PUSHED]
+
+
+def test_now_and_then_a_day_trains_from_nothing(log, monkeypatch):
+    fresh, days = [], [f"2025-01-{n:02d}" for n in range(4, 13)]
+    watched(log, monkeypatch, {}, fresh, fresh_every=3)
+    assert not fresh  # the first run takes what is there
+    refused = {"2025-01-06": GateRefused("robots"), "2025-01-10": "Recall fell."}
+    for day in days:
+        write_day(log, day)
+        watched(log, monkeypatch, refused, fresh, fresh_every=3)
+    # The 3rd was the first run's; what is refused as data is no training; what is not pushed is one.
+    assert fresh == ["2025-01-06", "2025-01-07", "2025-01-10"]
+    write_day(log, "2025-01-05", age=900)  # a mended day is none of the later ones
+    watched(log, monkeypatch, {}, fresh, fresh_every=3)
+    assert len(fresh) == 3
+
+
+@pytest.mark.parametrize(
+    ("configured", "has_model", "is_fresh", "start"),
+    [
+        ("fresh", False, False, "fresh"),
+        ("fresh", True, False, "warm"),
+        ("fresh", True, True, "fresh"),
+        ("warm", True, True, "fresh"),
+        ("warm", True, False, "warm"),
+        ("reindex", True, True, "reindex"),
+    ],
+)
+def test_a_day_goes_on_from_the_pushed_model(tmp_path, monkeypatch, configured, has_model, is_fresh, start):
+    if has_model:
+        (tmp_path / "serving" / names.MODEL_NAME / "1").mkdir(parents=True)
+    asked = []
+
+    def run(config, *_, **__):
+        asked.append(config.model.start)
+        return SimpleNamespace(pushed="1", refusals=[])
+
+    monkeypatch.setattr(module, "run_locally", run)
+    config = load_config(None, (f"model.start={configured}",))
+    assert module._runner(config, {}, str(tmp_path))([], "2025-01-04", is_fresh) == ""
+    assert asked == [start]
+
+
+def test_days_never_train_from_nothing_where_that_is_not_wanted():
+    long_ago = {"2024-01-01": Day("f", PUSHED, is_fresh=True)}
+    assert is_to_be_fresh(long_ago, DAYS[0].name, 366) and not is_to_be_fresh(long_ago, DAYS[0].name, 367)
+    assert not is_to_be_fresh(long_ago, DAYS[0].name, 0) and not is_to_be_fresh({}, DAYS[0].name, 1)
+    assert is_to_be_fresh(done(PUSHED), DAYS[1].name, 30)  # nobody knows when
 
 
 @pytest.mark.parametrize("error", [GateRefused("robots"), HomefeedError("no disk")])
@@ -238,6 +291,7 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
             poll=1,
             settle=0,
             tries=1,
+            fresh_every=0,
             is_once=True,
             told=lambda name, day: told.append((name, day.state, day.why)),
             stopped=lambda seconds: False,
