@@ -106,7 +106,7 @@ def test_re_indexing_places_a_new_item_by_its_content(trained, tmp_path):
 
 def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
     fitted, earlier = trained
-    tiny = settings_of("warm", learning_rate=1e-9, refit=False)
+    tiny = settings_of("warm", warm_rate=1e-9, refit=False)
     data = data_of()
     data = dataclasses.replace(data, earlier=earlier, windows=data.window(CUT))
     again = fit(data, tiny, str(tmp_path))
