@@ -21,6 +21,7 @@ from pipeline.local_runner import locked, run_locally
 from schema import names
 from schema.days import day_of
 from schema.errors import GateRefused, HomefeedError, InputError
+from serving.versions import versions_in
 
 progress = logging.getLogger("homefeed.progress")
 
@@ -90,10 +91,10 @@ def due(state: Mapping[str, Day], spans: Iterable[Span], now: float) -> Span | N
 def is_to_be_fresh(state: Mapping[str, Day], name: str, every: int) -> bool:
     """Whether a day is `every` days, or more, after the last that was trained on from nothing; never where that is 0,
     nor in the first run, which goes on from a model where there is one."""
-    day, done = day_of(name), (PUSHED, NOT_PUSHED)
-    fresh = [day_of(other) for other, told in state.items() if told.is_fresh and told.state in done]
+    day = day_of(name)
     if not (every and state and day):
         return False
+    fresh = [day_of(other) for other, told in state.items() if told.is_fresh]
     return all((day - last).days >= every for last in fresh if last)
 
 
@@ -112,20 +113,24 @@ def work_off(
     """
     known = state.get(span.name)
     failed = known.tries if known is not None and known.fingerprint == span.fingerprint else 0
+    was_fresh = known is not None and known.is_fresh  # a day that is mended goes on, and days are counted from it still
     left_out = {name for name, day in state.items() if day.state == QUARANTINED and name != span.name}
     start, is_fresh = now(), is_to_be_fresh(state, span.name, fresh_every)
+
+    def ended(what: str, why: str, tries: int = 0, after: float = 0.0, is_fresh: bool = was_fresh) -> Day:
+        return Day(span.fingerprint, what, why, tries, after, now() - start, is_fresh)
+
     try:
         why = run(left_out, span.name, is_fresh)
     except GateRefused as refusal:
-        return Day(span.fingerprint, QUARANTINED, str(refusal), seconds=now() - start)
+        return ended(QUARANTINED, str(refusal))
     except HomefeedError as error:
         failed += 1
         if failed >= tries:
-            return Day(span.fingerprint, QUARANTINED, f"failed {failed} times: {error}", failed, seconds=now() - start)
+            return ended(QUARANTINED, f"failed {failed} times: {error}", failed)
         wait = min(_FIRST_WAIT * 2 ** (failed - 1), _LONGEST_WAIT)
-        return Day(span.fingerprint, FAILED, str(error), failed, now() + wait, now() - start)
-    ended = NOT_PUSHED if why else PUSHED
-    return Day(span.fingerprint, ended, why, seconds=now() - start, is_fresh=is_fresh or not state)
+        return ended(FAILED, str(error), failed, now() + wait)
+    return ended(NOT_PUSHED if why else PUSHED, why, is_fresh=is_fresh or was_fresh or not state)
 
 
 def settled(table: Table, span: str, seconds: float, now: float) -> bool:
@@ -201,8 +206,7 @@ def _runner(config: Config, folders: Mapping[str, str], workspace: str) -> Run:
     pushed = Path(workspace, "serving", names.MODEL_NAME)
 
     def run(left_out: Collection[str], until: str, is_fresh: bool) -> str:
-        has_model = pushed.is_dir() and any(path.name.isdecimal() for path in pushed.iterdir())
-        going_on = names.WARM if has_model and not is_fresh else names.FRESH
+        going_on = names.WARM if versions_in(pushed) and not is_fresh else names.FRESH
         start = names.REINDEX if config.model.start == names.REINDEX else going_on
         ours = config.model_copy(update={"model": config.model.model_copy(update={"start": start})})
         last = day_of(until)

@@ -121,10 +121,10 @@ def log(tmp_path):
     return tmp_path
 
 
-def write_day(folder, day, age=1000):
+def write_day(folder, day, age=1000, rows=1):
     path = folder / "behaviors" / day / "rows.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"user_id,item_id,event,timestamp\nu,i,view,{day[-2:]}\n")
+    path.write_text("user_id,item_id,event,timestamp\n" + f"u,i,view,{day[-2:]}\n" * rows)
     os.utime(path, (time.time() - age,) * 2)
 
 
@@ -173,9 +173,18 @@ def test_now_and_then_a_day_trains_from_nothing(log, monkeypatch):
         watched(log, monkeypatch, refused, fresh, fresh_every=3)
     # The 3rd was the first run's; what is refused as data is no training; what is not pushed is one.
     assert fresh == ["2025-01-06", "2025-01-07", "2025-01-10"]
-    write_day(log, "2025-01-05", age=900)  # a mended day is none of the later ones
-    watched(log, monkeypatch, {}, fresh, fresh_every=3)
-    assert len(fresh) == 3
+    asked = []
+    for mended in ("2025-01-05", "2025-01-10"):  # none of them trains from nothing, and days are counted on
+        write_day(log, mended, rows=2)
+        asked += watched(log, monkeypatch, {}, fresh, fresh_every=3)[0]
+    write_day(log, "2025-01-10", rows=3)
+    asked += watched(log, monkeypatch, {"2025-01-10": GateRefused("robots")}, fresh, fresh_every=3)[0]
+    write_day(log, "2025-01-12", rows=2)
+    for day in ("2025-01-13", "2025-01-14"):
+        write_day(log, day)
+    asked += watched(log, monkeypatch, {}, fresh, fresh_every=3)[0]
+    assert [day[-2:] for day, _ in asked] == ["05", "10", "10", "12", "13", "14"]
+    assert fresh[3:] == ["2025-01-13"]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +200,9 @@ def test_now_and_then_a_day_trains_from_nothing(log, monkeypatch):
 )
 def test_a_day_goes_on_from_the_pushed_model(tmp_path, monkeypatch, configured, has_model, is_fresh, start):
     if has_model:
-        (tmp_path / "serving" / names.MODEL_NAME / "1").mkdir(parents=True)
+        version = tmp_path / "serving" / names.MODEL_NAME / "1"
+        version.mkdir(parents=True)
+        (version / "saved_model.pb").touch()
     asked = []
 
     def run(config, *_, **__):
