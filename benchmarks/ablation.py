@@ -87,7 +87,7 @@ def measured(feed: Feed, data: TrainingData, k: int, stage: str = "feed") -> tup
 
 def mode_figures(data: TrainingData, settings: dict[str, Any], folder: str, k: int) -> tuple[float, ...]:
     """Of towers that are trained on what is before the cut: Recall@k and NDCG@k of all items; and of the items that
-    nobody had had, ranked among themselves as the places that are kept for them are filled, the Recall@4."""
+    nobody had had, ranked among themselves as the places that are kept for them are filled, the Recall."""
     states = data.window(data.cut)
     towers = TowerMaker(data, settings, folder)(data.cut, states, names.CUT_TOWERS)
     item_vectors = embed_catalog(towers, len(data.catalog))
@@ -97,13 +97,14 @@ def mode_figures(data: TrainingData, settings: dict[str, Any], folder: str, k: i
     def scores(*inputs: tf.Tensor) -> tf.Tensor:
         return tf.matmul(towers.embed_queries(item_vectors, *inputs), vectors, transpose_b=True)
 
-    relevant, known = relevant_of(states), np.unique(data.pairs.before(data.cut).items)
-    is_known = np.isin(np.arange(len(data.catalog)), known)
+    relevant, is_new = relevant_of(states), np.ones(len(data.catalog), bool)
+    known = data.pairs.before(data.cut).items
+    is_new[known[known >= 0]] = False
+    new = set(np.flatnonzero(is_new).tolist())
     lists = lists_by(scores, states, k)
-    new_lists = lists_by(lambda *inputs: tf.where(is_known, -np.inf, scores(*inputs)), states, _NEW_PLACES)
-    new = {row: theirs - set(known.tolist()) for row, theirs in relevant.items()}
-    new = {row: theirs for row, theirs in new.items() if theirs}
-    return (*measure(lists, relevant, k), measure(new_lists, new, _NEW_PLACES)[0])
+    new_lists = lists_by(lambda *inputs: tf.where(is_new, scores(*inputs), -np.inf), states, _NEW_PLACES)
+    theirs_new = {row: theirs & new for row, theirs in relevant.items() if theirs & new}
+    return (*measure(lists, relevant, k), measure(new_lists, theirs_new, _NEW_PLACES)[0])
 
 
 def calibration(feed: Feed, data: TrainingData) -> Table:
