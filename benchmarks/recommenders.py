@@ -30,6 +30,7 @@ from benchmarks import plain_tfrs
 from benchmarks.splits import DATASETS, Log, Parted, Protocol, dumps, measure, save
 from benchmarks.workspace import ask, pushed_model, run_homefeed
 from schema import names
+from trainer.collaborative import ease_weights
 
 Scores = Callable[[np.ndarray], np.ndarray]  # users to [users, items]
 _PART = 512  # users that are ranked at once
@@ -56,13 +57,9 @@ def item_knn(log: Log, neighbours: int, shrink: float) -> Scores:
 
 
 def ease(log: Log, regularisation: float) -> Scores:
-    """EASE^R (Steck 2019, arXiv 1905.03375)."""
+    """EASE^R, whole: no neighbour is left out."""
     matrix = log.matrix()
-    gram = (matrix.T @ matrix).toarray().astype(np.float32)
-    gram[np.diag_indices_from(gram)] += regularisation
-    inverse = np.linalg.inv(gram)
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
+    weights = ease_weights(matrix, regularisation)
     return lambda users: np.asarray(matrix[users] @ weights)
 
 

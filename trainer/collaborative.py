@@ -92,12 +92,26 @@ def ease_neighbours(matrix: sp.csr_matrix, regularisation: float, n: int, exact_
     if not 2 <= len(met) <= exact_items:
         return _empty(items, 1)
     found = _empty(items, min(n, items))
-    weights = _ease(matrix[:, met], regularisation)
+    weights = ease_weights(matrix[:, met], regularisation)
     keep = min(n, len(met))
     strongest = np.argpartition(-np.abs(weights), keep - 1, axis=1)[:, :keep]
     found.items[met, :keep] = met[strongest]
     found.weights[met, :keep] = np.take_along_axis(weights, strongest, axis=1)
     return found
+
+
+def ease_weights(matrix: sp.csr_matrix, regularisation: float) -> np.ndarray:
+    """EASE^R (Steck 2019, arXiv 1905.03375), whole: [items, items] float32 with a zero diagonal, by which a row of
+    [users, items] is multiplied. `regularisation` is lambda, above 0."""
+    gram = (matrix.T @ matrix).toarray().astype(np.float32)
+    gram[np.diag_indices_from(gram)] += regularisation
+    factor, _ = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
+    # LAPACK's inverse of a Cholesky factor takes a third of the time of solving for the identity.
+    lower, _ = scipy.linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
+    inverse = np.tril(lower) + np.tril(lower, -1).T
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    return weights
 
 
 def cosine_neighbours(matrix: sp.csr_matrix, shrinkage: float, nearest: int, n: int) -> Neighbours:
@@ -197,16 +211,3 @@ def _solved(matrix: sp.csr_matrix, others: tf.Tensor, weight: float, identity: t
 
 def _empty(items: int, n: int) -> Neighbours:
     return Neighbours(np.zeros((items, n), np.int32), np.zeros((items, n), np.float32))
-
-
-def _ease(matrix: sp.csr_matrix, regularisation: float) -> np.ndarray:
-    """[items, items] float32 with a zero diagonal."""
-    gram = (matrix.T @ matrix).toarray().astype(np.float32)
-    gram[np.diag_indices_from(gram)] += regularisation
-    factor, _ = scipy.linalg.cho_factor(gram, lower=True, overwrite_a=True, check_finite=False)
-    # LAPACK's inverse of a Cholesky factor takes a third of the time of solving for the identity.
-    lower, _ = scipy.linalg.lapack.spotri(factor, lower=True, overwrite_c=True)
-    inverse = np.tril(lower) + np.tril(lower, -1).T
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
-    return weights
