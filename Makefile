@@ -68,9 +68,10 @@ bench-gates: $(STAMP)
 bench-spans: $(STAMP)
 	@$(BIN)/python -m benchmarks.span_cost --archive $(or $(ARCHIVE),$(error say which: make bench-spans ARCHIVE=online-retail.zip))
 
-# A day that arrives beside a training from scratch: cost and quality.
+# A day that arrives beside a training from scratch: cost and quality. With FOLDER, one that was ended goes on there.
 bench-daily: $(STAMP)
-	@$(BIN)/python -m benchmarks.daily --archive $(or $(ARCHIVE),$(error say which: make bench-daily ARCHIVE=online-retail.zip))
+	@$(BIN)/python -m benchmarks.daily $(if $(FOLDER),--folder $(FOLDER)) \
+		--archive $(or $(ARCHIVE),$(error say which: make bench-daily ARCHIVE=online-retail.zip))
 
 # InteractionGen and Transform on one and ten million events.
 bench-scale: $(STAMP)
