@@ -1,5 +1,6 @@
 """The exported model's signatures, written down once for who exports, who checks and who asks."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -50,3 +51,9 @@ SIGNATURES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     names.EMBED_ITEM: ((names.ITEM_ID,), (names.EMBEDDING,)),
     names.EVALUATE: ((names.EXAMPLES,), _EVALUATED),
 }
+
+
+def input_specs(inputs: Iterable[str]) -> list[tf.TensorSpec]:
+    """What a function is traced with that takes inputs by these names."""
+    declared = ((name, *INPUTS[name][:2]) for name in inputs)
+    return [tf.TensorSpec([None] * rank, dtype, name=name) for name, dtype, rank in declared]

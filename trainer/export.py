@@ -11,7 +11,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from schema import names
 from schema.saved_model import EXPECTED_ANSWERS, EXTRA
-from schema.signatures import INPUTS
+from schema.signatures import INPUTS, input_specs
 from trainer.servable import Servable
 
 _ASKED = 8  # users, and items, whose answers are written along
@@ -41,11 +41,7 @@ def signatures(servable: Servable, defaults: Mapping[str, Any]) -> dict[str, Any
 
 
 def _signature(method: Callable[..., Any]) -> Any:
-    specs = []
-    for name in inspect.signature(method).parameters:
-        dtype, rank, _ = INPUTS[name]
-        specs.append(tf.TensorSpec([None] * rank, dtype, name=name))
-    return tf.function(method, input_signature=specs, autograph=False)
+    return tf.function(method, input_signature=input_specs(inspect.signature(method).parameters), autograph=False)
 
 
 def _declare_defaults(folder: str, defaults: Mapping[str, Any]) -> None:
@@ -74,7 +70,7 @@ def expected_answers(
     """Requests for the first users and items, and what the functions answer before they are written.
 
     Args:
-      functions: signature -> tf.function.
+      functions: signature -> function of one trace.
       users, items: ids.
     """
     requests: list[tuple[str, dict[str, Any]]] = [(names.SEARCH, {names.QUERY: [b"a present"]})]
@@ -99,7 +95,7 @@ def expected_answers(
 def _complete(function: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A request with every input of a signature: what it leaves out takes the contract's default."""
     nobody = {names.USER_ID: [names.PADDING]}
-    parameters = [spec.name for spec in function.input_signature]
+    parameters = [spec.name for spec in function.structured_input_signature[0]]
     return {name: inputs.get(name, nobody.get(name, INPUTS[name][2])) for name in parameters}
 
 
@@ -117,7 +113,8 @@ def export(
 ) -> None:
     """Writes the SavedModel to `folder`, with the answers to some of `users` and `items`; `defaults` of inputs replace
     those of `INPUTS`."""
-    functions = signatures(servable, defaults)
+    # Traced here, since what is traced in a save is traced again when it is called.
+    functions = {name: function.get_concrete_function() for name, function in signatures(servable, defaults).items()}
     tf.saved_model.save(_leaves(servable), folder, signatures=functions)
     _declare_defaults(folder, defaults)
     extra = os.path.join(folder, EXTRA)

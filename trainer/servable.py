@@ -3,6 +3,7 @@
 Every input is batch-first. An optional input has a default with one row, which stands for all rows of the request.
 """
 
+import inspect
 import os
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schema import names
+from schema.signatures import input_specs
 from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
 from trainer.data import Catalog, States, with_a_column
 from trainer.evaluated_lists import list_facts
@@ -101,6 +103,9 @@ class Servable(tf.Module):
             tf.lookup.TextFileIndex.LINE_NUMBER,
         )
         self._user_rows = tf.lookup.StaticHashTable(lines, default_value=nobody)
+        # A function of its own, so that it is traced and exported once, and not for each signature.
+        specs = input_specs(inspect.signature(self._query).parameters)
+        self.query = tf.function(self._query, input_signature=specs, autograph=False)
 
     # --- from raw values to queries ----------------------------------------------------------------------------------
 
@@ -117,7 +122,7 @@ class Servable(tf.Module):
         """Item ids to indices; -1 for what is no item of the catalogue."""
         return self._index(item_ids, names.ITEM_ID)
 
-    def query(
+    def _query(
         self,
         user_id: tf.Tensor,
         traits: tf.Tensor,
