@@ -43,11 +43,13 @@ class Run(NamedTuple):
       state: that of the day, or of the run anew.
       seconds: NaN where the run went on after the benchmark was ended in it, which says nothing of its cost.
       steps: as `Outcome` has them.
+      why: no model was pushed; empty where one was.
     """
 
     state: str
     seconds: float
     steps: dict[str, tuple[str, float]]
+    why: str = ""
 
 
 class Ledger:
@@ -90,9 +92,10 @@ def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
         told=lambda *_: None,
         stopped=lambda _: False,
     )
+    # Not from what the watcher tells: a day that was done when the benchmark was ended is not due again.
     state = read_state(workspace)
     day = state[max(state)]
-    return Run(day.state, day.seconds, read_outcome(metadata_of(workspace)).steps)
+    return Run(day.state, day.seconds, read_outcome(metadata_of(workspace)).steps, day.why)
 
 
 def train_anew(config: Config, folders: dict[str, str], workspace: Path) -> Run:
@@ -104,7 +107,8 @@ def train_anew(config: Config, folders: dict[str, str], workspace: Path) -> Run:
 
 def quality(workspace: Path) -> list[float]:
     """The metrics of all held-out users by the newest run's Evaluator."""
-    return [read_outcome(metadata_of(workspace)).evaluation.metrics[ALL][metric] for metric in METRICS]
+    metrics = read_outcome(metadata_of(workspace)).evaluation.metrics[ALL]
+    return [metrics[metric] for metric in METRICS]
 
 
 def told_steps(runs: dict[str, Run], console: Console) -> None:
@@ -150,7 +154,7 @@ def run_all(config: Config, archive: str, days: int, start: dt.date | None, plac
             (away / name).rename(behaviors / name)
             os.utime(behaviors / name)
         ran.append(ledger.run(name, lambda: arrive(config, folders, workspace)))
-        console.print(f"{name}: {ran[-1].state} in {ran[-1].seconds:.0f} s", soft_wrap=True)
+        console.print(f"{name}: {ran[-1].state} in {ran[-1].seconds:.0f} s {ran[-1].why}", soft_wrap=True)
     # Texts are embedded already, as they were for the days.
     shutil.copytree(workspace / "cache", anew / "cache", ignore=shutil.ignore_patterns("training"), dirs_exist_ok=True)
     whole = ledger.run("anew", lambda: train_anew(config, folders, anew))
