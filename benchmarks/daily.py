@@ -2,10 +2,11 @@
 
     python -m benchmarks.daily --archive online-retail.zip --days 60
 
-The days before are trained on from scratch; then each day arrives, and is run as the watcher runs it. At the end all
-days are trained on from scratch once more, in a workspace of its own. Cost is the median day's time beside the full
-run's; quality is the last day's model beside the one from scratch, both by the Evaluator, on the same held-out users.
-With `--folder` what was done is kept, and a benchmark that was ended goes on there.
+The days before are trained on from scratch; then each day arrives, and is run as the watcher runs it. After every
+`--anew-every` of them, and after the last, all days so far are trained on from scratch, in a workspace of its own. Cost
+is the median day's time beside the full run's; quality is the newest day's model beside the one from scratch, both by
+the Evaluator, on the same held-out users. With `--folder` what was done is kept, and a benchmark that was ended goes on
+there.
 """
 
 import datetime as dt
@@ -15,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +45,16 @@ class Run(NamedTuple):
       seconds: NaN where the run went on after the benchmark was ended in it, which says nothing of its cost.
       steps: as `Outcome` has them.
       why: no model was pushed; empty where one was.
+      processor_seconds: of all cores, this process's and those that it started and saw end; NaN as `seconds`.
+      metrics: METRICS of all held-out users by the run's Evaluator.
     """
 
     state: str
     seconds: float
     steps: dict[str, tuple[str, float]]
     why: str = ""
+    processor_seconds: float = math.nan
+    metrics: Sequence[float] = ()
 
 
 class Ledger:
@@ -66,8 +71,10 @@ class Ledger:
         if done is None:
             is_whole = name not in self._runs
             self._write(name, None)
+            before = processor_seconds()
             done = make()
-            done = done if is_whole else done._replace(seconds=math.nan)
+            done = done._replace(processor_seconds=processor_seconds() - before)
+            done = done if is_whole else done._replace(seconds=math.nan, processor_seconds=math.nan)
             self._write(name, done)
         return done
 
@@ -76,6 +83,12 @@ class Ledger:
         partial = self._path.with_suffix(".partial")
         partial.write_text(json.dumps(self._runs))
         partial.replace(self._path)
+
+
+def processor_seconds() -> float:
+    """Of this process and those that it started and saw end."""
+    taken = os.times()
+    return taken.user + taken.system + taken.children_user + taken.children_system
 
 
 def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
@@ -95,20 +108,21 @@ def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
     # Not from what the watcher tells: a day that was done when the benchmark was ended is not due again.
     state = read_state(workspace)
     day = state[max(state)]
-    return Run(day.state, day.seconds, read_outcome(metadata_of(workspace)).steps, day.why)
+    return Run(day.state, day.seconds, read_outcome(metadata_of(workspace)).steps, day.why, metrics=quality(workspace))
 
 
 def train_anew(config: Config, folders: dict[str, str], workspace: Path) -> Run:
     """Trains on all days from scratch."""
     begun = time.monotonic()
     outcome = run_locally(config, folders, str(workspace))
-    return Run(PUSHED if outcome.pushed else NOT_PUSHED, time.monotonic() - begun, outcome.steps)
+    seconds = time.monotonic() - begun
+    return Run(PUSHED if outcome.pushed else NOT_PUSHED, seconds, outcome.steps, metrics=quality(workspace))
 
 
 def quality(workspace: Path) -> list[float]:
-    """The metrics of all held-out users by the newest run's Evaluator."""
-    metrics = read_outcome(metadata_of(workspace)).evaluation.metrics[ALL]
-    return [metrics[metric] for metric in METRICS]
+    """The metrics of all held-out users by the newest run's Evaluator; NaN where a gate before it ended the run."""
+    metrics = read_outcome(metadata_of(workspace)).evaluation.metrics.get(ALL, {})
+    return [metrics.get(metric, math.nan) for metric in METRICS]
 
 
 def told_steps(runs: dict[str, Run], console: Console) -> None:
@@ -125,49 +139,87 @@ def told_steps(runs: dict[str, Run], console: Console) -> None:
 @click.option("--archive", required=True)
 @click.option("--days", default=60, show_default=True, help="That arrive one by one.")
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]), help="First day of the log; without it, all.")
+@click.option("--anew-every", type=click.IntRange(min=1), help="Days; without it, only after the last.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps what is done, and goes on with it.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key.")
-def main(days: int, archive: str, start: dt.datetime | None, folder: Path | None, assignments: tuple[str, ...]) -> None:
+def main(
+    archive: str,
+    days: int,
+    start: dt.datetime | None,
+    anew_every: int | None,
+    folder: Path | None,
+    assignments: tuple[str, ...],
+) -> None:
     """Prints the tables."""
     config = load_config(None, assignments)
-    with tempfile.TemporaryDirectory() as place:
-        run_all(config, archive, days, start.date() if start else None, folder or Path(place), Console(width=110))
+    with tempfile.TemporaryDirectory() as temporary:
+        place = folder or Path(temporary)
+        shop = place / "retail"
+        if not (shop / names.BEHAVIORS).exists():
+            write_online_retail(str(shop), archive, start.date() if start else None)
+        run_all(config, shop, days, anew_every or days, place, Console(width=110))
 
 
-def run_all(config: Config, archive: str, days: int, start: dt.date | None, place: Path, console: Console) -> None:
-    """Runs all days in a folder, or goes on with them, and prints the tables."""
-    shop, away, workspace, anew = (place / name for name in ("retail", "away", "w", "anew"))
-    away.mkdir(parents=True, exist_ok=True)
-    if not (shop / names.BEHAVIORS).exists():
-        write_online_retail(str(shop), archive, start)
+def run_all(config: Config, shop: Path, days: int, anew_every: int, place: Path, console: Console) -> None:
+    """Runs all days of a shop's log in a folder, or goes on with them, and prints the tables."""
+    away, workspace, ledger = place / "away", place / "w", Ledger(place / "runs.json")
+    away.mkdir(exist_ok=True)
     folders = {table: str(shop / table) for table in (names.BEHAVIORS, names.CATALOG)}
-    behaviors, ledger = Path(folders[names.BEHAVIORS]), Ledger(place / "runs.json")
+    behaviors = Path(folders[names.BEHAVIORS])
     later = sorted(day.name for day in (*behaviors.iterdir(), *away.iterdir()))[-days:]
     if not workspace.exists():
         for name in later:
             if (behaviors / name).exists():
                 (behaviors / name).rename(away / name)
     first = ledger.run("first", lambda: arrive(config, folders, workspace))
-    ran = []
-    for name in later:
+    console.print(f"first: {_told(first)}", soft_wrap=True)
+    ran: dict[str, Run] = {}
+    anew: dict[str, Run] = {}
+    for at, name in enumerate(later, 1):
         if (away / name).exists():
             (away / name).rename(behaviors / name)
             os.utime(behaviors / name)
-        ran.append(ledger.run(name, lambda: arrive(config, folders, workspace)))
-        console.print(f"{name}: {ran[-1].state} in {ran[-1].seconds:.0f} s {ran[-1].why}", soft_wrap=True)
-    # Texts are embedded already, as they were for the days.
-    shutil.copytree(workspace / "cache", anew / "cache", ignore=shutil.ignore_patterns("training"), dirs_exist_ok=True)
-    whole = ledger.run("anew", lambda: train_anew(config, folders, anew))
-    told_steps({"full": first, "last day": ran[-1], "anew": whole}, console)
-    pushed = sum(run.state == PUSHED for run in ran)
-    table = Table("", "a day, median", "full run", "share", title=f"{days} days one by one, {pushed} pushed")
-    median = float(np.nanmedian([run.seconds for run in ran]))
-    # The run anew is spared what the cache holds of the days, as the days are.
-    table.add_row("seconds", f"{median:.0f}", f"{first.seconds:.0f}", f"1/{first.seconds / median:.1f}")
-    table.add_row("beside a run anew", "", f"{whole.seconds:.0f}", f"1/{whole.seconds / median:.1f}")
-    for metric, mine, scratch in zip(METRICS, quality(workspace), quality(anew), strict=True):
-        table.add_row(metric, f"{mine:.4f}", f"{scratch:.4f}", f"{mine / scratch:.3f}")
-    console.print(table)
+        ran[name] = ledger.run(name, lambda: arrive(config, folders, workspace))
+        console.print(f"{name}: {_told(ran[name])}", soft_wrap=True)
+        if at % anew_every == 0 or at == len(later):
+            own = place / f"anew-{name}"
+            _with_cache_of(workspace, own)
+            anew[name] = ledger.run(own.name, lambda own=own: train_anew(config, folders, own))
+            console.print(f"{name} anew: {_told(anew[name])}", soft_wrap=True)
+    told_steps({"full": first, "last day": ran[later[-1]], "anew": anew[later[-1]]}, console)
+    console.print(cost_table(first, list(ran.values()), list(anew.values())))
+    console.print(quality_table(ran, anew))
+
+
+def _told(run: Run) -> str:
+    metrics = ", ".join(f"{metric} {value:.4f}" for metric, value in zip(METRICS, run.metrics, strict=True))
+    return f"{run.state} in {run.seconds:.0f} s ({run.processor_seconds:.0f} of processors), {metrics} {run.why}"
+
+
+def _with_cache_of(workspace: Path, own: Path) -> None:
+    """Texts are embedded already, as they were for the days."""
+    shutil.copytree(workspace / "cache", own / "cache", ignore=shutil.ignore_patterns("training"), dirs_exist_ok=True)
+
+
+def cost_table(first: Run, days: Sequence[Run], anew: Sequence[Run]) -> Table:
+    """The median day beside the full run, and beside the runs anew, which are spared what the cache holds."""
+    pushed = sum(run.state == PUSHED for run in days)
+    table = Table("", "a day, median", "full run", "share", title=f"{len(days)} days one by one, {pushed} pushed")
+    for label, whole in (("", [first]), (", beside a run anew", anew)):
+        for kind in ("seconds", "processor_seconds"):
+            day, full = (np.nanmedian([getattr(run, kind) for run in runs]) for runs in (days, whole))
+            table.add_row(kind.replace("_", " ") + label, f"{day:.0f}", f"{full:.0f}", f"1/{full / day:.1f}")
+    return table
+
+
+def quality_table(days: dict[str, Run], anew: dict[str, Run]) -> Table:
+    """The day's model beside one from scratch on the same log."""
+    table = Table("after", "", "one by one", "from scratch", "share")
+    for name, scratch in anew.items():
+        after = list(days).index(name) + 1
+        for metric, mine, other in zip(METRICS, days[name].metrics, scratch.metrics, strict=True):
+            table.add_row(f"{after} days", metric, f"{mine:.4f}", f"{other:.4f}", f"{mine / other:.3f}")
+    return table
 
 
 if __name__ == "__main__":
