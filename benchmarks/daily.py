@@ -101,6 +101,7 @@ def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
         settle=0,
         tries=1,
         fresh_every=0,
+        keep=10,
         is_once=True,
         told=lambda *_: None,
         stopped=lambda _: False,

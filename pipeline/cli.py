@@ -17,7 +17,7 @@ from rich.console import Console
 import pipeline.quiet  # noqa: F401  (before anything imports TensorFlow)
 from pipeline.data.commands import data
 from pipeline.kubeflow.commands import compile_command, replay, schedule, submit
-from pipeline.model_commands import compare, drift, gate, release, report, rollback, status
+from pipeline.model_commands import compare, drift, gate, prune, release, report, rollback, status
 from pipeline.options import with_options
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
@@ -70,10 +70,12 @@ def reindex(assignments: tuple[str, ...], **where: Any) -> None:
 @click.option("--settle", default=60.0, type=click.FloatRange(0), help="A day is here when its files are this old.")
 @click.option("--tries", default=5, type=click.IntRange(1), help="After so many failures a day is left out.")
 @click.option("--fresh-every", default=30, type=click.IntRange(0), help="Days until one trains from nothing; 0: never.")
+@click.option("--keep", default=10, type=click.IntRange(0), help="Versions; what is older is removed, 0: nothing is.")
 @click.option("--once", "is_once", is_flag=True, help="End when nothing is due.")
-def watch(poll: float, settle: float, tries: int, fresh_every: int, is_once: bool, **where: Any) -> None:
+def watch(poll: float, settle: float, tries: int, fresh_every: int, keep: int, is_once: bool, **where: Any) -> None:
     """Runs each new day of the log as it arrives: validate, train on from the last pushed model, evaluate, gate, push.
-    A day that the data gate refuses is left out, and the next one goes on. Now and then a day trains from nothing.
+    A day that the data gate refuses is left out, and the next one goes on. Now and then a day trains from nothing. Of
+    old days, what `homefeed prune` removes is removed.
 
     Example: homefeed watch --behaviors shop/behaviors --catalog shop/catalog --workspace w
     """
@@ -88,7 +90,7 @@ def watch(poll: float, settle: float, tries: int, fresh_every: int, is_once: boo
     def told(name: str, day: Day) -> None:
         click.echo(f"{name}: {day.state} in {day.seconds:.0f} s. {day.why}".rstrip())
 
-    run_days(config, folders, where["workspace"], poll, settle, tries, fresh_every, is_once, told, stop.wait)
+    run_days(config, folders, where["workspace"], poll, settle, tries, fresh_every, keep, is_once, told, stop.wait)
 
 
 def _folders_and_config(
@@ -240,7 +242,7 @@ def _pseudonym(user_id: str) -> str:
     return pseudonym(user_id.encode(), user_id_key()).decode()
 
 
-_OF_MODELS = (gate, report, release, rollback, compare, drift, status)
+_OF_MODELS = (gate, report, release, rollback, compare, drift, status, prune)
 for command in (data, *_OF_MODELS, compile_command, replay, submit, schedule):
     homefeed.add_command(command)
 

@@ -1,7 +1,7 @@
 """What ML Metadata knows of a model: the run that made it, the version it was pushed as, and all that it came from."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -70,8 +70,7 @@ class Store:
         executions = [execution.id for execution in self._store.get_executions_by_context(self._run(run).id)]
         made = self._artifacts(executions, mlmd.proto.Event.OUTPUT)
         pushed = [a for a in made if self._types[a.type_id] == "PushedModel"]
-        version = pushed[-1].custom_properties["pushed_version"].string_value if pushed else ""
-        return Lineage(int(version) if version else None, self._around(made))
+        return Lineage(_version(pushed[-1]) if pushed else None, self._around(made))
 
     def newest_run(self) -> str:
         """Its name. Raises InputError where nothing has run."""
@@ -93,6 +92,34 @@ class Store:
         executions = sorted(self._store.get_executions_by_context(found.id), key=lambda execution: execution.id)
         return [self._step(execution, memory) for execution in executions]
 
+    def pushed_versions(self) -> list[int]:
+        """Versions that runs have pushed, newest first."""
+        pushed = reversed(self._by_type("PushedModel"))
+        return [version for artifact in pushed if (version := _version(artifact)) is not None]
+
+    def superseded(self, keep: int, labelled: Collection[int]) -> list[Artifact]:
+        """Artifacts of the runs before the one that first pushed the `keep`-th newest version: those that no run since
+        has read or written, and none that pushed a version of `labelled`. None as long as fewer were pushed."""
+        pushed = self.pushed_versions()
+        if len(pushed) < keep:
+            return []
+        runs = [self._touched(run) for run in self._runs()]
+        first = next(at for at, (_, versions) in enumerate(runs) if pushed[keep - 1] in versions)
+        needed = {
+            number
+            for at, (artifacts, versions) in enumerate(runs)
+            for number in artifacts
+            if at >= first or versions & set(labelled)
+        }
+        every = {number: artifact for artifacts, _ in runs for number, artifact in artifacts.items()}
+        return [artifact for number, artifact in sorted(every.items()) if number not in needed]
+
+    def mark_deleted(self, artifacts: Sequence[Artifact]) -> None:
+        """Says that artifacts are gone, so that TFX neither resolves them nor takes them from its cache."""
+        for artifact in artifacts:
+            artifact.state = Artifact.DELETED
+        self._store.put_artifacts(artifacts)
+
     def note_memory(self, peaks: Mapping[str, float]) -> None:
         """Keeps with the newest run the most memory that each step took, in MB."""
         run = self._run("")
@@ -105,7 +132,7 @@ class Store:
 
     def _pushed(self, version: int) -> Artifact:
         for artifact in reversed(self._by_type("PushedModel")):
-            if artifact.custom_properties["pushed_version"].string_value == str(version):
+            if _version(artifact) == version:
                 return artifact
         raise InputError(f"version {version} was not pushed by a run of this workspace.")
 
@@ -143,6 +170,13 @@ class Store:
             channels[mlmd.proto.Event.OUTPUT],
         )
 
+    def _touched(self, run: metadata_store_pb2.Context) -> tuple[dict[int, Artifact], set[int | None]]:
+        """What a run has read or written, and the version that it has pushed."""
+        executions = [execution.id for execution in self._store.get_executions_by_context(run.id)]
+        made = self._artifacts(executions, mlmd.proto.Event.OUTPUT)
+        touched = {a.id: a for a in (*made, *self._artifacts(executions, mlmd.proto.Event.INPUT))}
+        return touched, {_version(artifact) for artifact in made if self.kind_of(artifact) == "PushedModel"}
+
     def _by_type(self, name: str) -> list[Artifact]:
         return (
             sorted(self._store.get_artifacts_by_type(name), key=lambda a: a.id) if name in self._types.values() else []
@@ -171,3 +205,10 @@ class Store:
         events = self._store.get_events_by_execution_ids(list(executions))
         ids = sorted({event.artifact_id for event in events if event.type == kind})
         return list(self._store.get_artifacts_by_id(ids))
+
+
+def _version(pushed: Artifact) -> int | None:
+    """That a PushedModel was pushed as; None where it was not."""
+    # To look a property up with [] is to add it, and ML Metadata ends the process where it gets one without a value.
+    found = pushed.custom_properties
+    return int(found["pushed_version"].string_value) if "pushed_version" in found else None

@@ -1,4 +1,4 @@
-"""What is asked of models: `homefeed gate`, `report`, `release`, `rollback`, `compare`, `drift` and `status`."""
+"""What is asked of models: `homefeed gate`, `report`, `release`, `rollback`, `compare`, `drift`, `status`, `prune`."""
 
 import json
 from pathlib import Path
@@ -174,3 +174,20 @@ def status(workspace: str, addresses: tuple[str, ...], last: int) -> None:
     from pipeline.release_status import print_status
 
     print_status(*_records(workspace), addresses, last, wide_console())
+
+
+@click.command()
+@click.option("--workspace", required=True, help="Of the runs.")
+@click.option("--keep", default=10, type=click.IntRange(1), help="Of the pushed versions, the newest so many.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only tell what would be removed.")
+def prune(workspace: str, keep: int, is_dry: bool) -> None:
+    """Removes old versions of the model, and what their runs have read and written. Versions with a label stay, and so
+    does the evidence of every run: verdicts, metrics, statistics, model cards and reports.
+
+    Example: homefeed prune --workspace w --keep 5
+    """
+    from pipeline.retention import prune as remove_old
+
+    _records(workspace)
+    removal = remove_old(workspace, keep, is_dry)
+    click.echo(f"{'Would remove' if is_dry else 'Removed'} {removal}.")

@@ -18,12 +18,13 @@ from components.input_folders import Table, inspect_table, window_of
 from components.spans import Span
 from pipeline.config import Config
 from pipeline.local_runner import locked, run_locally
+from pipeline.retention import prune
 from schema import names
 from schema.days import day_of
 from schema.errors import GateRefused, HomefeedError, InputError
 from serving.versions import versions_in
 
-progress = logging.getLogger("homefeed.progress")
+log = logging.getLogger("homefeed.watch")
 
 STATE, LOCK = "watch.json", ".watch.lock"
 PUSHED, NOT_PUSHED, QUARANTINED, FAILED = "pushed", "not pushed", "quarantined", "failed"
@@ -146,6 +147,7 @@ def watch(
     settle: float,
     tries: int,
     fresh_every: int,
+    keep: int,
     is_once: bool,
     told: Callable[[str, Day], None],
     stopped: Callable[[float], bool],
@@ -160,6 +162,7 @@ def watch(
       settle: a day counts as here when its files were last written so many seconds ago.
       tries: after so many failures a day is quarantined.
       fresh_every: days after which one is trained on from nothing again; 0 for never.
+      keep: after each day, what is older than so many pushed versions is removed, see `retention`; 0 for nothing.
       is_once: whether to end when nothing is due.
       told: is told what became of each day.
       stopped: waits so many seconds, less where it is time to stop; True then.
@@ -191,6 +194,16 @@ def watch(
                 state = {s.name: Day(s.fingerprint, day.state) for s in ready}
             write_state(root, {**state, span.name: day})
             told(span.name, day)
+            if keep:
+                _tidy_up(root, keep)
+
+
+def _tidy_up(root: Path, keep: int) -> None:
+    """Removes what is old. Where that cannot be, the next day will."""
+    try:
+        prune(root, keep)
+    except (HomefeedError, OSError) as error:
+        log.warning("What is old was not removed: %s", error)
 
 
 def _spans(table: Table, root: Path) -> list[Span]:

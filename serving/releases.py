@@ -10,7 +10,7 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -103,7 +103,7 @@ class Releases:
           InputError: the version has the label already, or is not there. GateRefused: the gates say no.
           HomefeedError: another release is going on, or a server did not follow.
         """
-        with self._alone():
+        with self.alone():
             before = self.labels()
             if before.get(label) == version:
                 self._tell(addresses)  # one that was killed may not have told them
@@ -120,16 +120,17 @@ class Releases:
         Raises:
           InputError: there is no previous version, or it is not there any more. HomefeedError: as `release`.
         """
-        with self._alone():
+        with self.alone():
             before = self.labels()
             if PREVIOUS not in before:
                 raise InputError("there is no previous version to roll back to.")
             self._find(before[PREVIOUS])
-            return self._change(ROLLBACK, rolled_back(before, self.entries()), why, who, addresses)
+            there = versions_in(self._folder / names.MODEL_NAME)
+            return self._change(ROLLBACK, rolled_back(before, self.entries(), there), why, who, addresses)
 
     def withdraw(self, why: str, who: str = "", addresses: Sequence[str] = ()) -> Entry:
         """Takes the label `canary` away. Raises InputError where no version has it; HomefeedError as `release`."""
-        with self._alone():
+        with self.alone():
             before = self.labels()
             if CANARY not in before:
                 raise InputError("no version is canary.")
@@ -202,8 +203,9 @@ class Releases:
     # --- files -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Holds the workspace's releases, and completes what a killed release has left."""
+    def alone(self) -> Iterator[None]:
+        """Holds the workspace's releases, and completes what a killed release has left. Raises HomefeedError where
+        another process holds them."""
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self._folder / ".release.lock")
         try:
@@ -255,16 +257,16 @@ def promoted(labels: Mapping[str, int], version: int, label: str) -> Labels:
     return {**after, STABLE: version}
 
 
-def rolled_back(labels: Mapping[str, int], entries: Sequence[Entry]) -> Labels:
-    """The labels after the stable version is given up. `previous` is then what was stable before; a version that was
-    ever given up comes back by a release alone."""
+def rolled_back(labels: Mapping[str, int], entries: Sequence[Entry], there: Collection[int]) -> Labels:
+    """The labels after the stable version is given up. `previous` is then what was stable before, of the versions that
+    are still `there`; one that was ever given up comes back by a release alone."""
     stable: list[int] = []  # versions that were, but those that were given up
     for entry in entries:
         if entry.action == ROLLBACK:
             stable = [version for version in stable if version != entry.before[STABLE]]
         elif entry.after.get(STABLE) != entry.before.get(STABLE):
             stable.append(entry.after[STABLE])
-    earlier = [version for version in stable if version not in (labels[STABLE], labels[PREVIOUS])]
+    earlier = [version for version in stable if version in there and version not in (labels[STABLE], labels[PREVIOUS])]
     after = {label: version for label, version in labels.items() if label == CANARY and version != labels[STABLE]}
     return {**after, STABLE: labels[PREVIOUS], **({PREVIOUS: earlier[-1]} if earlier else {})}
 

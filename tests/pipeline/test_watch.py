@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import filelock
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.spans import Span
 from pipeline import watch as module
+from pipeline.cli import homefeed
 from pipeline.config import load_config
 from pipeline.data.online_retail import write_online_retail
 from pipeline.watch import (
@@ -31,6 +33,7 @@ from pipeline.watch import (
 )
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from serving.versions import versions_in
 from tests.comparing import newest, records
 from tests.conftest import ONLINE_RETAIL, needs_online_retail
 
@@ -147,7 +150,7 @@ def watched(folder, monkeypatch, outcomes, fresh=None, **options):
 
     monkeypatch.setattr(module, "_runner", runner)
     folders = {names.BEHAVIORS: str(folder / "behaviors"), names.CATALOG: str(folder / "catalog")}
-    settings = {"poll": 1, "settle": 60, "tries": 2, "fresh_every": 30, "is_once": True, **options}
+    settings = {"poll": 1, "settle": 60, "tries": 2, "fresh_every": 30, "keep": 0, "is_once": True, **options}
     note = lambda name, day: told.append((name, day.state))  # noqa: E731
     watch(load_config(), folders, str(folder / "w"), told=note, stopped=lambda seconds: False, **settings)
     return asked, told
@@ -250,6 +253,24 @@ def test_only_one_watches(log, monkeypatch):
         watched(log, monkeypatch, {})
 
 
+def test_what_is_old_is_removed_after_each_day_and_a_removal_that_fails_ends_nothing(log, monkeypatch, caplog):
+    removed = []
+
+    def prune(root, keep):
+        removed.append((root.name, keep))
+        raise OSError("read-only")
+
+    monkeypatch.setattr(module, "prune", prune)
+    watched(log, monkeypatch, {}, keep=3)
+    for day in ("2025-01-04", "2025-01-05"):
+        write_day(log, day)
+    assert [state for _, state in watched(log, monkeypatch, {}, keep=3)[1]] == [PUSHED, PUSHED]
+    assert removed == [("w", 3)] * 3 and "was not removed: read-only" in caplog.text
+    write_day(log, "2025-01-06")
+    watched(log, monkeypatch, {}, keep=0)
+    assert len(removed) == 3
+
+
 def test_a_log_without_days_cannot_be_watched(tmp_path, monkeypatch):
     (tmp_path / "catalog").mkdir()
     (tmp_path / "behaviors").mkdir()
@@ -303,6 +324,7 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
             settle=0,
             tries=1,
             fresh_every=0,
+            keep=1,
             is_once=True,
             told=lambda name, day: told.append((name, day.state, day.why)),
             stopped=lambda seconds: False,
@@ -313,6 +335,7 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
         return [dict(record)[names.TIMESTAMP][0] for record in records(folder)]
 
     look()
+    (first,) = versions_in(tmp_path / "w" / "serving" / names.MODEL_NAME)
     whole = train_moments()
     shutil.copytree(shop_data / names.BEHAVIORS / late[0], behaviors / late[0])
     (file,) = (behaviors / late[0]).iterdir()
@@ -330,5 +353,9 @@ def test_real_days_come_one_by_one_and_a_bad_one_is_left_out(shop_data, config, 
     assert min(whole) < recent <= min(train_moments())
     assert [state for _, state, _ in told] == [PUSHED, QUARANTINED, PUSHED], told
     assert [name for name, *_ in told][1:] == late
-    versions = [p for p in (tmp_path / "w" / "serving" / names.MODEL_NAME).iterdir() if p.name.isdecimal()]
-    assert len(versions) == 2
+    # One version is kept, and of what is gone the evidence: the first run can still be set beside the last.
+    (last,) = versions_in(tmp_path / "w" / "serving" / names.MODEL_NAME)
+    assert last > first
+    compared = ["report", "--workspace", str(tmp_path / "w"), "--compare", str(first), str(last)]
+    assert CliRunner().invoke(homefeed, compared, catch_exceptions=False).exit_code == 0
+    assert len(list((tmp_path / "w" / "artifacts" / "Pusher" / "pushed_model").iterdir())) == 1
