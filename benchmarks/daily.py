@@ -33,6 +33,7 @@ from pipeline.local_runner import metadata_of, run_locally
 from pipeline.outcome import read_outcome
 from pipeline.watch import NOT_PUSHED, PUSHED, read_state, watch
 from schema import names
+from schema.files import replace_text
 
 METRICS = ("recall_at_20", "ndcg_at_20")
 
@@ -80,9 +81,7 @@ class Ledger:
 
     def _write(self, name: str, run: Run | None) -> None:
         self._runs[name] = run
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(json.dumps(self._runs))
-        partial.replace(self._path)
+        replace_text(self._path, json.dumps(self._runs))
 
 
 def processor_seconds() -> float:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tfx.v1 as tfx
@@ -12,6 +12,7 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies
 from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
+from components import refused_days
 from components.artifacts import DataBlessing, RowAnomalies
 from components.row_validator import FILE, treatments
 from components.rules import RULES, Kind
@@ -60,7 +61,7 @@ def row_findings(report: Mapping[str, Any], rules: Mapping[str, Mapping[str, Any
             detail = f"{share:.2%} of the rows of {beyond[0]}{more}, {bound:.2%} of the log allowed"
         first = [row for span in (beyond or by_span) for row in by_span[span]["first_rows"]][:3]
         severity = rules[name]["severity"] if detail else INFO
-        yield _finding(table, name, rule.column, severity, count, total, first, rule.what, rule.do, detail)
+        yield _finding(table, name, rule.column, severity, count, total, first, rule.what, rule.do, detail, beyond)
     yield from _day_findings(report, rules)
 
 
@@ -90,6 +91,7 @@ def _day_findings(report: Mapping[str, Any], rules: Mapping[str, Mapping[str, An
             rule.what,
             rule.do,
             f"{len(days)} days" if len(days) > 1 else "",
+            [found["span"] for found in days],
         )
 
 
@@ -127,6 +129,7 @@ def schema_findings(
             f"differs from schema/{table}.pbtxt: {reason.short_description or reason.description}",
             "mend the data, or change the schema (`homefeed data propose-schema`)",
             f"{len(found)} days" if len(found) > 1 else "",
+            [span for span, _, _ in found],
         )
 
 
@@ -151,6 +154,7 @@ def _finding(
     what: str,
     do: str,
     detail: str = "",
+    days: Sequence[str] = (),
 ) -> Found:
     return {
         "severity": severity,
@@ -163,6 +167,7 @@ def _finding(
         "what": what,
         "do": do,
         "detail": detail,
+        "days": sorted(set(days)),  # that would be told alone
     }
 
 
@@ -175,6 +180,12 @@ def explain(found: Found) -> str:
         f"{found['table']}: {found['rule']}{column}, {found['count']} rows, {found['share']:.2%}{detail}: "
         f"{found['what']}; {found['do']}.{examples}"
     )
+
+
+def tables_at_fault(findings: Iterable[Found]) -> set[str]:
+    """The tables for which the data is refused. Where the catalogue is among them, the log may be as good as any: its
+    items may be the ones that the catalogue lacks."""
+    return {found["table"] for found in findings if found["severity"] == ERROR}
 
 
 def taken_out(counts: Mapping[str, int]) -> str:
@@ -210,6 +221,7 @@ def DataGate(
     blessing: OutputArtifact[DataBlessing],
     rules: Parameter[str],
     severities: Parameter[str],
+    cache_folder: Parameter[str],
     code_version: Parameter[str],
     user_rows: InputArtifact[RowAnomalies] = None,
     user_anomalies: InputArtifact[ExampleAnomalies] = None,
@@ -219,6 +231,7 @@ def DataGate(
     Args:
       rules: JSON, rule -> {"severity", "max_share", "rows"}.
       severities: JSON, see `schema_findings`.
+      cache_folder: gets the days that are refused, see `refused_days`; empty where whoever runs the DAG keeps them.
     """
     findings: list[Found] = []
     parted = {}
@@ -236,7 +249,11 @@ def DataGate(
         findings += schema_findings(table, _read_anomalies(anomalies), json.loads(severities), counts)
         parted[table] = treatments(report)
     findings.sort(key=lambda found: SEVERITIES.index(found["severity"]))
-    blessed = not any(found["severity"] == ERROR for found in findings)
+    errors = [found for found in findings if found["severity"] == ERROR]
+    blessed = not errors
+    if cache_folder and tables_at_fault(findings) <= {names.BEHAVIORS}:
+        at_fault = {day for found in errors for day in found["days"]}
+        refused_days.note(cache_folder, spans_of(behavior_anomalies), blessed, at_fault)
     blessing.set_int_custom_property(BLESSED, int(blessed))
     with fileio.open(f"{blessing.uri}/{VERDICT}", "w") as file:
         file.write(json.dumps({"blessed": blessed, "findings": findings, "rows": parted}, indent=1))

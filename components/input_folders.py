@@ -18,6 +18,7 @@ from components.table_reader import parse_header
 from schema import names
 from schema.days import day_of
 from schema.errors import InputError
+from schema.files import replace_text
 
 FORMATS = (".csv", ".parquet")
 
@@ -104,9 +105,7 @@ def window_of(table: Table, days: int | None, memory: Path) -> list[Span]:
             known[key] = fingerprint_files(map(str, files))
         spans.append(Span(name, known[key]))
     memory.parent.mkdir(parents=True, exist_ok=True)
-    partial = memory.with_suffix(".partial")
-    partial.write_text(json.dumps(known))
-    partial.replace(memory)
+    replace_text(memory, json.dumps(known))
     return spans
 
 

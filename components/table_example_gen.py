@@ -1,6 +1,7 @@
 """TableExampleGen: CSV or Parquet rows to tf.Examples, a split for each span; only new spans are read."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +16,14 @@ from components.columnar import load_columns
 from components.examples import write_examples
 from components.input_folders import inspect_table, window_of
 from components.privacy import Privacy, hash_user_ids, suppress, values_of_users
-from components.spans import SpanStore, check_unchanged, load_spans, publish, span_files
+from components.refused_days import left_out
+from components.spans import Span, SpanStore, check_unchanged, load_spans, publish, span_files
 from components.table_reader import read_batches
 from schema import names
+from schema.errors import InputError
 from schema.privacy import user_id_key
+
+progress = logging.getLogger("homefeed.progress")
 
 _File = tuple[str, str, int]  # span, path, number in the span
 _SUFFIX = "-of-files.gz"
@@ -86,6 +91,17 @@ def _by_column(values: Iterable[tuple[str, bytes]], columns: Iterable[str]) -> d
     return {column: frozenset(value for c, value in pairs if c == column) for column in columns}
 
 
+def _without_refused(window: list[Span], cache_folder: str) -> list[Span]:
+    refused = left_out(cache_folder)
+    kept = [span for span in window if span not in refused]
+    if len(kept) < len(window):
+        days = ", ".join(span.name for span in window if span in refused)
+        progress.info("left out, since DataGate has refused them with these files: %s", days)
+    if not kept:
+        raise InputError(f"{cache_folder}: every day was refused before; mend the log.")
+    return kept
+
+
 @tfx.dsl.components.component(use_beam=True)
 def TableExampleGen(
     examples: OutputArtifact[Examples],
@@ -108,7 +124,7 @@ def TableExampleGen(
       table: one of `names.TABLES`.
       base, suffix: where the files are, see `spans.span_files`; `suffix` is read with `spans`.
       spans: `dump_spans` of the window; empty where whoever built the DAG could not look at the folder: it is looked at
-        here.
+        here, and days that DataGate has refused are left out.
       days: the last so many calendar days of the folder are the window then; 0 for all.
       columns: JSON, column -> one of `names.COLUMN_TYPES`.
       privacy: JSON of `Privacy`.
@@ -123,6 +139,7 @@ def TableExampleGen(
     else:
         found = inspect_table(base, table)
         suffix, window = found.suffix, window_of(found, days or None, Path(cache_folder, f"fingerprints-{table}.json"))
+        window = _without_refused(window, cache_folder) if table == names.BEHAVIORS else window
     store = SpanStore(
         f"{cache_folder}/examples/{table}",
         {"columns": columns, "privacy": privacy, "key": key_check, "code": code_version},

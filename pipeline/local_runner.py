@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from tfx.orchestration.portable.launcher import Launcher
 
-from components.data_gate import ERROR, explain
+from components.data_gate import ERROR, explain, tables_at_fault
 from components.input_folders import Table, inspect_table, window_of
 from pipeline.config import Config
 from pipeline.encoder_download import local_encoder
@@ -100,7 +100,7 @@ def run_locally(
     refusals = [found for found in outcome.findings if found["severity"] == ERROR]
     if refusals and until != DATA_GATE:
         reasons = " ".join(map(explain, refusals))
-        raise errors.GateRefused(f"the data gate refused the data. {reasons}")
+        raise errors.GateRefused(f"the data gate refused the data. {reasons}", tables_at_fault(refusals))
     return outcome
 
 

@@ -197,6 +197,7 @@ def _data_half(
         **({"user_rows": users["rows"], "user_anomalies": users["anomalies"]} if users else {}),
         rules=json.dumps({rule: s.model_dump() for rule, s in config.gate.rules.items()}, sort_keys=True),
         severities=json.dumps(config.gate.schema_severity, sort_keys=True),
+        cache_folder="" if tables[names.BEHAVIORS].spans else places.cache,
         **code,
     )
     return [*steps, gate], gate, rows

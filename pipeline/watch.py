@@ -3,8 +3,9 @@
 What became of each day is kept in the workspace (`watch.json`, replaced in one step), so that a watcher that was killed
 goes on where it was: a day that was being worked on is begun again, and the pipeline works only on what is missing of
 it. A day that the data gate refuses is left out of every later run, and so is one whose run fails again and again; the
-next day goes on. Where a day's files change later, it is a new day. Days go on from the last pushed model, but for one
-now and then that is trained on from nothing: what is lost little by little, no gate sees that looks one day back.
+next day goes on. Where it is the catalogue that is refused, the day waits until that is mended. Where a day's files
+change later, it is a new day. Days go on from the last pushed model, but for one now and then that is trained on from
+nothing: what is lost little by little, no gate sees that looks one day back.
 """
 
 import json
@@ -22,6 +23,7 @@ from pipeline.retention import prune
 from schema import names
 from schema.days import day_of
 from schema.errors import GateRefused, HomefeedError, InputError
+from schema.files import replace_text
 from serving.versions import versions_in
 
 log = logging.getLogger("homefeed.watch")
@@ -29,6 +31,7 @@ log = logging.getLogger("homefeed.watch")
 STATE, LOCK = "watch.json", ".watch.lock"
 PUSHED, NOT_PUSHED, QUARANTINED, FAILED = "pushed", "not pushed", "quarantined", "failed"
 _FIRST_WAIT, _LONGEST_WAIT = 60.0, 3_600.0  # seconds before a day that failed is tried again
+_WAIT_FOR_TABLE = 900.0  # seconds before a day is tried again whose catalogue, or users, are refused
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,8 @@ def read_state(workspace: Path) -> dict[str, Day]:
 
 def write_state(workspace: Path, state: Mapping[str, Day]) -> None:
     """Replaces the file in one step."""
-    partial = workspace / f"{STATE}.partial"
-    partial.write_text(json.dumps({name: asdict(day) for name, day in sorted(state.items())}, indent=1))
-    partial.replace(workspace / STATE)
+    told = {name: asdict(day) for name, day in sorted(state.items())}
+    replace_text(workspace / STATE, json.dumps(told, indent=1))
 
 
 def due(state: Mapping[str, Day], spans: Iterable[Span], now: float) -> Span | None:
@@ -124,6 +126,8 @@ def work_off(
     try:
         why = run(left_out, span.name, is_fresh)
     except GateRefused as refusal:
+        if state and refusal.tables - {names.BEHAVIORS}:  # the day may be as good as any
+            return ended(FAILED, str(refusal), failed, now() + _WAIT_FOR_TABLE)
         return ended(QUARANTINED, str(refusal))
     except HomefeedError as error:
         failed += 1

@@ -1,7 +1,6 @@
 """The home feed for a page's code: typed questions and answers, and something to show when the server is away."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from schema import names
 from schema.errors import InputError
+from schema.files import replace_text
 from serving.client import AWAY, AsyncGrpcClient, AsyncRestClient, Client, RequestFailed
 
 POPULAR = "popular"
@@ -68,9 +68,7 @@ class Popular:
     def keep(self, items: Iterable[Item]) -> None:
         """Replaces the list; the file is whole at every moment."""
         self.items = [Item(item.item_id, 0.0, POPULAR) for item in items]
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps([asdict(item) for item in self.items]), encoding="utf-8")
-        partial.replace(self._path)
+        replace_text(self._path, json.dumps([asdict(item) for item in self.items]))
 
     def without(self, unwanted: Iterable[str], k: int) -> Feed:
         """The first k that are not unwanted."""

@@ -20,6 +20,7 @@ import filelock
 
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from schema.files import replace_text
 from serving.client import GrpcClient, RequestFailed
 from serving.model_config import ModelServerConfig, model_config, only_model, policy_of, read_config
 from serving.versions import AVAILABLE, Policy, versions_in
@@ -147,7 +148,7 @@ class Releases:
         self._load(addresses, before, after)
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")
         entry = Entry(len(self.entries()) + 1, when, who or getpass.getuser(), why, action, before, after)
-        _replace(self.config_file, self._text(entry))  # the step
+        replace_text(self.config_file, self._text(entry))  # the step
         self._complete_log()
         self._tell(addresses)
         return entry
@@ -276,18 +277,3 @@ def _client(address: str) -> GrpcClient:
     if scheme != "grpc":
         raise InputError(f"{address}: labels are changed over gRPC; give grpc://HOST:PORT.")
     return GrpcClient(host, names.MODEL_NAME, timeout=60.0)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file beside and renames it: readers find the old one or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,25 +1,18 @@
-"""What the documents tell people to type: every command is one that there is, and those for one's own data are run."""
+"""What the documents tell people to type: every command is one that there is. `test_docs_run` runs them."""
 
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import click
-import httpx
-import pandas as pd
 import pytest
 
 from pipeline.cli import homefeed
-from tests.conftest import Shop
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "README.zh-CN.md"]
-YOUR_DATA = ROOT / "docs" / "your-data.md"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -66,62 +59,18 @@ def test_every_command_is_one_that_there_is(document: str, words: list[str]):
         assert program in known, f"{document}: nothing here knows {program}"
 
 
+def test_both_languages_have_the_same_commands():
+    def told(document: str) -> list[list[str]]:
+        found = [words for name, words in commands() if name == document]
+        return [
+            [word for word, before in zip(words, ["", *words], strict=False) if before != "--why"] for words in found
+        ]
+
+    assert told("README.md") == told("README.zh-CN.md")
+
+
 def test_every_link_leads_somewhere():
     for document in DOCUMENTS:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
-
-
-@pytest.mark.slow
-def test_your_own_data_in_ten_minutes(shop: Shop, tmp_path: Path):
-    """The document's commands, as they stand, on an export with columns of its own."""
-    _export(shop, tmp_path / "export")
-    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
-    (tmp_path / "to_homefeed.py").write_text(blocks(YOUR_DATA, "python")[0], encoding="utf-8")
-    # A smaller training than the default, so that the test is done sooner.
-    more = "model: {epochs: 2, refit: false}\nsplit: {windows: 2}\nserving: {max_latency_ms: 5000}\n"
-    thresholds = "evaluation: {thresholds: {recall: {metric: recall, at_least: 0.0}}}\n"
-    (tmp_path / "mine.yaml").write_text(blocks(YOUR_DATA, "yaml")[0] + more + thresholds, encoding="utf-8")
-    *steps, serve = blocks(YOUR_DATA, "sh")
-    # The server ends with its own shell; `python -m` finds homefeed where it is not installed.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for step in steps:
-        done = subprocess.run(["bash", "-e", "-c", step], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, (step, done.stdout[-2000:], done.stderr[-2000:])
-    (report,) = (tmp_path / "w" / "reports").glob("*.html")
-    assert "pushed" in report.read_text(encoding="utf-8")
-    process = subprocess.Popen(["bash", "-c", f"exec {serve} --port=0 --grpc_socket_path={tmp_path}/s"], cwd=tmp_path)
-    try:
-        until = time.monotonic() + 180
-        while True:
-            try:
-                about = httpx.get("http://localhost:8501/ui/data/about").json()
-                break
-            except httpx.TransportError:
-                assert process.poll() is None and time.monotonic() < until
-                time.sleep(1)
-        assert about["items"] == 300 and about["users"]
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def _export(shop: Shop, folder: Path) -> None:
-    folder.mkdir()
-    events = pd.concat(map(pd.read_csv, sorted(shop.behaviors.rglob("*.csv"))))
-    events = events[events["timestamp"].notna()]
-    pd.DataFrame(
-        {
-            "customer": events["user_id"],
-            "sku": events["item_id"],
-            "action": events["event"].replace({"view": "pageview", "purchase": "order"}),
-            "amount": events["value"],
-            "at": pd.to_datetime(events["timestamp"], unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        }
-    ).to_csv(folder / "events.csv", index=False)
-    products = pd.concat(map(pd.read_csv, sorted(shop.catalog.rglob("*.csv"))))
-    products = products.rename(
-        columns={"item_id": "sku", "title": "name", "description": "about", "category": "group", "price": "eur"}
-    )
-    products[["sku", "name", "about", "group", "eur"]].to_csv(folder / "products.csv", index=False)

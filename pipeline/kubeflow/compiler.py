@@ -25,6 +25,7 @@ from pipeline.pipeline import Window, build_pipeline
 from pipeline.places import REPORT, Places, code_version
 from schema import names
 from schema.errors import InputError
+from schema.files import replace_text
 from schema.privacy import KEY_VARIABLE
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -52,10 +53,8 @@ def compile_pipeline(config: Config, with_users: bool, out: str) -> None:
     else:
         documents = [spec, *_platform(spec, config.kubeflow)]
         text = yaml.safe_dump_all(documents, sort_keys=True, width=120)
-    partial = Path(f"{out}.partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    replace_text(Path(out), text)
 
 
 def pipeline_spec(config: Config, with_users: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from pipeline.lineage import Store
 from pipeline.report.facts import RunFacts, read_facts
 from pipeline.report.sections import Grid, sections
+from schema.files import replace_text
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _FOLDER = "reports"  # in the workspace
@@ -32,9 +33,7 @@ def write_report(store: Store, serving: Path, out: Path, runs: Sequence[str] = (
       InputError: there is no such run.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".{out.name}.half")
-    half.write_text(render([read_facts(store, serving, run) for run in runs]), encoding="utf-8")
-    half.replace(out)  # never a half of it under its name
+    replace_text(out, render([read_facts(store, serving, run) for run in runs]))
     return out
 
 

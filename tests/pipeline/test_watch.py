@@ -99,6 +99,19 @@ def test_what_a_gate_says_decides_on_the_day_or_on_the_model():
     assert (worse.state, worse.why) == (NOT_PUSHED, "Recall fell.")
 
 
+def test_a_day_waits_for_a_catalogue_that_is_refused():
+    refusal = GateRefused("half of the catalogue is gone", {names.CATALOG, names.BEHAVIORS})
+    state = done(PUSHED)
+    for now in (0.0, 1_000.0, 2_000.0):
+        state[DAYS[1].name] = work_off(state, DAYS[1], raising(refusal), 1, lambda now=now: now)
+        day = state[DAYS[1].name]
+        assert (day.state, day.tries, day.why) == (FAILED, 0, "half of the catalogue is gone")
+        assert due(state, DAYS, day.after - 1) is None and due(state, DAYS, day.after) == DAYS[1]
+    assert work_off(state, DAYS[1], lambda *_: "", 1, time.time).state == PUSHED
+    of_the_log = GateRefused("robots", {names.BEHAVIORS})
+    assert work_off(state, DAYS[1], raising(of_the_log), 1, time.time).state == QUARANTINED
+
+
 def test_the_state_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     before = done(PUSHED, FAILED)
     write_state(tmp_path, before)
