@@ -17,6 +17,10 @@ from serving import releases as module
 from serving.model_config import only_model, policy_of, read_config
 from serving.releases import CANARY, PREVIOUS, STABLE, Releases, promoted, rolled_back
 
+# Copies of a process that has not used gRPC: one that has may crash as it is forked.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["hypothesis", "pytest", "serving.releases"])
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -126,9 +130,8 @@ def _race(folder, version, results):
 
 
 def test_releases_of_many_processes_leave_one_history(folder):
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    racers = [context.Process(target=_race, args=(folder, version, results)) for version in (1, 2, 3, 4)]
+    results = PROCESSES.Queue()
+    racers = [PROCESSES.Process(target=_race, args=(folder, version, results)) for version in (1, 2, 3, 4)]
     for racer in racers:
         racer.start()
     told = dict(results.get(timeout=30) for _ in racers)
@@ -144,6 +147,18 @@ def test_releases_of_many_processes_leave_one_history(folder):
 
 
 STEPS = ("open", "write", "flush", "fsync", "replace", "truncate")
+
+
+def _first(mine):
+    mine.release(1, STABLE, "")
+
+
+def _third(mine):
+    mine.release(3, STABLE, "")
+
+
+def _back(mine):
+    mine.rollback("")
 
 
 def _killed_at(folder, step, number, change):
@@ -206,13 +221,8 @@ def test_whoever_is_killed_leaves_the_old_state_or_the_new_one(folder, step, num
     old = {STABLE: 2, PREVIOUS: 1}
     new = {STABLE: 1} if action == "rollback" else {STABLE: 3, PREVIOUS: 2}
 
-    def change(mine):
-        if action == "rollback":
-            mine.rollback("")
-        else:
-            mine.release(3, STABLE, "")
-
-    process = multiprocessing.get_context("fork").Process(target=_killed_at, args=(folder, step, number, change))
+    change = _back if action == "rollback" else _third
+    process = PROCESSES.Process(target=_killed_at, args=(folder, step, number, change))
     process.start()
     process.join(30)
     assert process.exitcode in (0, -signal.SIGKILL)
@@ -236,8 +246,7 @@ def test_the_killing_test_kills(folder):
         for version in (1, 2):
             (folder / "homefeed" / str(version)).mkdir(parents=True, exist_ok=True)
             (folder / "homefeed" / str(version) / "saved_model.pb").touch()
-        args = (folder, step, 1, lambda mine: mine.release(1, STABLE, ""))
-        process = multiprocessing.get_context("fork").Process(target=_killed_at, args=args)
+        process = PROCESSES.Process(target=_killed_at, args=(folder, step, 1, _first))
         process.start()
         process.join(30)
         assert process.exitcode == -signal.SIGKILL, step
