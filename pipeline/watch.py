@@ -17,6 +17,7 @@ from pathlib import Path
 
 from components.input_folders import Table, inspect_table, window_of
 from components.spans import Span
+from pipeline.apart import apart
 from pipeline.config import Config
 from pipeline.local_runner import locked, run_locally
 from pipeline.retention import prune
@@ -226,14 +227,20 @@ def _runner(config: Config, folders: Mapping[str, str], workspace: str) -> Run:
         going_on = names.WARM if versions_in(pushed) and not is_fresh else names.FRESH
         start = names.REINDEX if config.model.start == names.REINDEX else going_on
         ours = config.model_copy(update={"model": config.model.model_copy(update={"start": start})})
-        last = day_of(until)
-
-        def keeps(table: str, folder: str) -> bool:
-            day = day_of(folder)
-            is_out = table == names.BEHAVIORS and folder in left_out
-            return day is None or last is None or (day <= last and not is_out)
-
-        outcome = run_locally(ours, folders, workspace, keeps=keeps)
-        return "" if outcome.pushed else " ".join(outcome.refusals) or "a gate refused the model."
+        return apart(run_day, ours, folders, workspace, left_out, until)
 
     return run
+
+
+def run_day(config: Config, folders: Mapping[str, str], workspace: str, left_out: Collection[str], until: str) -> str:
+    """Runs the pipeline on the log up to a day, some days left out. Returns why no model was pushed; empty where one
+    was. Raises as `run_locally`."""
+    last = day_of(until)
+
+    def keeps(table: str, folder: str) -> bool:
+        day = day_of(folder)
+        is_out = table == names.BEHAVIORS and folder in left_out
+        return day is None or last is None or (day <= last and not is_out)
+
+    outcome = run_locally(config, folders, workspace, keeps=keeps)
+    return "" if outcome.pushed else " ".join(outcome.refusals) or "a gate refused the model."

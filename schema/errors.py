@@ -28,3 +28,6 @@ class GateRefused(HomefeedError):
     def __init__(self, reason: str, tables: Iterable[str] = ()):
         super().__init__(reason)
         self.tables = frozenset(tables)
+
+    def __reduce__(self) -> tuple[type["GateRefused"], tuple[str, frozenset[str]]]:
+        return GateRefused, (str(self), self.tables)

@@ -221,14 +221,16 @@ def test_a_day_goes_on_from_the_pushed_model(tmp_path, monkeypatch, configured, 
         (version / "saved_model.pb").touch()
     asked = []
 
-    def run(config, *_, **__):
-        asked.append(config.model.start)
+    def run(config, folders, workspace, keeps):
+        kept = [day for day in ("2025-01-02", "2025-01-03", "2025-01-04", "2025-01-05") if keeps(names.BEHAVIORS, day)]
+        asked.append((config.model.start, kept))
         return SimpleNamespace(pushed="1", refusals=[])
 
     monkeypatch.setattr(module, "run_locally", run)
+    monkeypatch.setattr(module, "apart", lambda function, *arguments: function(*arguments))
     config = load_config(None, (f"model.start={configured}",))
-    assert module._runner(config, {}, str(tmp_path))([], "2025-01-04", is_fresh) == ""
-    assert asked == [start]
+    assert module._runner(config, {}, str(tmp_path))(["2025-01-03"], "2025-01-04", is_fresh) == ""
+    assert asked == [(start, ["2025-01-02", "2025-01-04"])]
 
 
 def test_days_never_train_from_nothing_where_that_is_not_wanted():
