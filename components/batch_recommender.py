@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 import numpy as np
-import tfx.v1 as tfx
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, PushedModel
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import Recommendations
 from components.examples import ReadRows, split_files
@@ -57,7 +57,7 @@ class RecommendBatch(beam.DoFn):
         yield from recommend_rows(self._model, user_ids, self._k)
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def BatchRecommender(
     pushed_model: InputArtifact[PushedModel],
     examples: InputArtifact[Examples],

@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tfx.v1 as tfx
 from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components import refused_days
 from components.artifacts import DataBlessing, RowAnomalies
@@ -212,7 +212,7 @@ def _read_rows(artifact: RowAnomalies) -> dict[str, Any]:
         return json.loads(file.read())
 
 
-@tfx.dsl.components.component
+@component
 def DataGate(
     behavior_rows: InputArtifact[RowAnomalies],
     behavior_anomalies: InputArtifact[ExampleAnomalies],

@@ -13,12 +13,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-import tfx.v1 as tfx
 from apache_beam.pvalue import AsSingleton
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model
 from tfx.utils import import_utils, path_utils
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.columnar import buckets_of
@@ -229,7 +229,7 @@ def _catalog_row(
         }
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def InteractionGen(
     behaviors: InputArtifact[Examples],
     catalog: InputArtifact[Examples],

@@ -6,12 +6,12 @@ It always has an output; `is_there` says whether there is a model in it.
 
 import os
 
-import tfx.v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Model
 from tfx.utils import io_utils, path_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.baseline import can_be_compared
 
@@ -23,7 +23,7 @@ def is_missing(artifact: Artifact) -> bool:
     return artifact.has_custom_property(IS_THERE) and artifact.get_int_custom_property(IS_THERE) == 0
 
 
-@tfx.dsl.components.component
+@component
 def LastPushedModel(
     model: OutputArtifact[Model],
     folder: Parameter[str],

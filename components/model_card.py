@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 import tensorflow as tf
-import tfx.v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, ModelCards
 from components.data_gate import explain, read_verdict, taken_out
@@ -161,7 +161,7 @@ def _log_of(examples: Examples) -> tuple[tuple[int, int], int]:
     return (snapshots[0], snapshots[-1]), moments.pop() if len(moments) == 1 else 0
 
 
-@tfx.dsl.components.component
+@component
 def ModelCard(
     model: InputArtifact[Model],
     behaviors: InputArtifact[Examples],

@@ -15,10 +15,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tfx.v1 as tfx
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import RowAnomalies
 from components.columnar import (
@@ -220,7 +220,7 @@ def find_days(reports: Mapping[str, dict[str, Any]], table: str, limits: Limits)
     ]
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def RowValidator(
     examples: InputArtifact[Examples],
     anomalies: OutputArtifact[RowAnomalies],

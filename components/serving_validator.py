@@ -10,12 +10,12 @@ import logging
 import os
 from typing import Any
 
-import tfx.v1 as tfx
 from tfx.components.infra_validator import executor as infra_validator
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, InfraBlessing, Model
 from tfx.utils import import_utils, path_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components import serving_checks as checks
 from components.model_server import served
@@ -91,7 +91,7 @@ def read_serving_verdict(uri: str) -> dict[str, Any]:
         return json.loads(file.read())
 
 
-@tfx.dsl.components.component
+@component
 def ServingValidator(
     model: InputArtifact[Model],
     examples: InputArtifact[Examples],

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import tfx.v1 as tfx
 from apache_beam.pvalue import AsDict, AsSingleton
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.examples import ReadRows, Row, split_files, write_split
 from schema import names
@@ -96,7 +96,7 @@ class Slices(beam.PTransform):
         return rows[names.EVAL_SPLIT] | "WithSlices" >> beam.Map(with_slices, AsDict(items))
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def SliceGen(
     examples: InputArtifact[Examples],
     sliced_examples: OutputArtifact[Examples],

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import apache_beam as beam
 import tensorflow_data_validation as tfdv
-import tfx.v1 as tfx
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples, ExampleStatistics
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.columnar import concat, load_columns
 from components.examples import read_examples, split_files, total_bytes
@@ -37,7 +37,7 @@ def _write(statistics: statistics_pb2.DatasetFeatureStatisticsList, folder: str)
         file.write(statistics.SerializeToString(deterministic=True))
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def SpanStatisticsGen(
     examples: InputArtifact[Examples],
     statistics: OutputArtifact[ExampleStatistics],

@@ -5,13 +5,13 @@ there.
 """
 
 import tensorflow_data_validation as tfdv
-import tfx.v1 as tfx
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import ExampleAnomalies, ExampleStatistics, Schema
 from tfx.utils import io_utils
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.span_statistics_gen import FILE as STATISTICS_FILE
 from components.spans import name_splits, spans_of
@@ -44,7 +44,7 @@ def _rows(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> float:
     return sum(dataset.num_examples for dataset in statistics.datasets)
 
 
-@tfx.dsl.components.component
+@component
 def SpanValidator(
     statistics: InputArtifact[ExampleStatistics],
     schema: InputArtifact[Schema],

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
-import tfx.v1 as tfx
 from apache_beam.pvalue import AsDict
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples
-from tfx.v1.dsl.components import BeamComponentParameter, OutputArtifact, Parameter
 
 from components.columnar import load_columns
 from components.examples import write_examples
@@ -102,7 +102,7 @@ def _without_refused(window: list[Span], cache_folder: str) -> list[Span]:
     return kept
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def TableExampleGen(
     examples: OutputArtifact[Examples],
     table: Parameter[str],

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import tfx.v1 as tfx
 from apache_beam.utils.shared import Shared
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import Examples
 from tfx.utils import import_utils
-from tfx.v1.dsl.components import BeamComponentParameter, InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, TextEmbeddings
 from components.columnar import scalars
@@ -114,7 +114,7 @@ def _missing(element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[tuple[
             yield key, text
 
 
-@tfx.dsl.components.component(use_beam=True)
+@component(use_beam=True)
 def TextEmbeddingGen(
     catalog: InputArtifact[Examples],
     behaviors: InputArtifact[Examples],

@@ -14,10 +14,11 @@ from typing import Any
 
 import filelock
 import psutil
-import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.portable.launcher import Launcher
 
 from components.data_gate import ERROR, explain, tables_at_fault
@@ -87,7 +88,7 @@ def run_locally(
                 }
                 dag = build_pipeline(config, windows, places, metadata, until)
                 with steps.of_launches(), _no_arguments():
-                    tfx.orchestration.LocalDagRunner().run(dag)
+                    LocalDagRunner().run(dag)
             except SystemExit as error:  # Beam's way of refusing options
                 raise errors.InputError(f"beam.args: Beam does not take these options; see {log}.") from error
             except Exception as error:
@@ -106,7 +107,7 @@ def run_locally(
 
 def metadata_of(workspace: Path) -> metadata_store_pb2.ConnectionConfig:
     """The connection to a workspace's ML Metadata."""
-    return tfx.orchestration.metadata.sqlite_metadata_connection_config(str(workspace / "metadata.sqlite"))
+    return sqlite_metadata_connection_config(str(workspace / "metadata.sqlite"))
 
 
 def _report(root: Path, metadata: metadata_store_pb2.ConnectionConfig, steps: "_Steps") -> None:

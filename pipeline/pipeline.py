@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import tfx.v1 as tfx
 from ml_metadata.proto import metadata_store_pb2
 from tfx.components import Evaluator, Trainer, Transform, Tuner
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.experimental.conditionals.conditional import Cond
+from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import Channel
 from tfx.types.standard_artifacts import Model, PushedModel
@@ -76,7 +76,7 @@ def build_pipeline(
     until: str | None = None,
     last_pushed: LastPushed = last_pushed_by_lineage,
     with_report: bool = False,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Wires every step.
 
     Args:
@@ -99,7 +99,7 @@ def build_pipeline(
         if until not in ids:
             raise InputError(f"--until {until}: is no step; steps are {', '.join(ids)}.")
         steps = steps[: ids.index(until) + 1]
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=names.MODEL_NAME,
         pipeline_root=places.pipeline_root,
         components=steps,

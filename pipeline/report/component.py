@@ -3,7 +3,8 @@ the orchestrator's own to show there."""
 
 from pathlib import Path
 
-import tfx.v1 as tfx
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types.standard_artifacts import (
     ExampleAnomalies,
@@ -15,7 +16,6 @@ from tfx.types.standard_artifacts import (
     ModelRun,
     PushedModel,
 )
-from tfx.v1.dsl.components import InputArtifact, OutputArtifact, Parameter
 
 from components.artifacts import DataBlessing, ModelCards, RunReports
 from pipeline.lineage import Lineage
@@ -26,7 +26,7 @@ from schema import names
 FILE = "report.html"
 
 
-@tfx.dsl.components.component
+@component
 def RunReport(
     behavior_statistics: InputArtifact[ExampleStatistics],
     behavior_anomalies: InputArtifact[ExampleAnomalies],
