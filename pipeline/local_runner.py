@@ -34,7 +34,7 @@ from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
 DATA_GATE = "DataGate"
-_LOOK_EVERY = 0.2  # seconds, at the memory that is held
+_LOOK_EVERY = 0.5  # seconds, at the memory that is held; a look takes 10 ms
 
 
 def run_locally(
