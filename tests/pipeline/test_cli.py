@@ -55,6 +55,12 @@ def test_help_answers_without_loading_tensorflow():
     assert time.perf_counter() - start < 30
 
 
+def test_a_run_does_not_wait_for_the_clients_of_google_s_ai_platform():
+    code = "import sys, pipeline.local_runner, pipeline.kubeflow.step; print('google.cloud.aiplatform' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
