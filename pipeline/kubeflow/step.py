@@ -11,6 +11,7 @@ compiled pipeline, and what its settings say of `${NAME}` becomes the pipeline's
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -140,6 +141,7 @@ def main(arguments: list[str]) -> None:
         told.json_serialized_inputs_spec_args, spec_pb2.ComponentInputsSpec(), ignore_unknown_fields=True
     )
     types = json.loads(told.types)
+    _tell_progress()
     try:
         answer = run_step(told.executor_class_path, executor_input, inputs_spec, types, beam_args)
     except HomefeedError as error:
@@ -149,6 +151,17 @@ def main(arguments: list[str]) -> None:
     fileio.makedirs(str(Path(output_file).parent))
     with fileio.open(output_file, "w") as file:
         file.write(json_format.MessageToJson(answer))
+
+
+def _tell_progress() -> None:
+    """The container's log gets what steps say of their progress, but for what is only of the moment."""
+    told = logging.StreamHandler()
+    told.addFilter(lambda record: not hasattr(record, "share"))
+    told.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    progress = logging.getLogger("homefeed.progress")
+    progress.setLevel(logging.INFO)
+    progress.addHandler(told)
+    progress.propagate = False
 
 
 if __name__ == "__main__":

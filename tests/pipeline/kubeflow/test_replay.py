@@ -139,6 +139,7 @@ def test_the_whole_pipeline_pushes_the_model_that_the_local_runner_pushes(shop, 
     ]
     assert (answers[0][names.ITEM_IDS] == answers[1][names.ITEM_IDS]).mean() > 0.99
     assert answers[0][names.SCORES] == pytest.approx(answers[1][names.SCORES], abs=1e-3)
+    assert "epoch 1 of 3" in (store / "steps" / "Trainer" / "log.txt").read_text(encoding="utf-8")
     (report,) = store.rglob("report.html")
     html = report.read_text(encoding="utf-8")
     assert f"version {pushed.name}" in html and "did not run" not in html and '<section id="training">' in html
