@@ -99,7 +99,10 @@ class Home:
             self.end()  # writes what it has
 
     def _watch(self, words: list[str]) -> None:
-        watcher, state = self._start(words), self.folder / "w" / "watch.json"
+        state = self.folder / "w" / "watch.json"
+        if state.exists():  # another document has typed the same, and nothing is due since
+            return
+        watcher = self._start(words)
         _await(state.stat, watcher, seconds=900)
         watcher.send_signal(signal.SIGTERM)
         assert watcher.wait(60) == 0
