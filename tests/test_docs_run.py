@@ -20,7 +20,7 @@ import pytest
 from pipeline.config import load_config
 from pipeline.local_runner import run_locally
 from schema import names
-from serving.client import GrpcClient
+from serving.client import connect
 from serving.experiment import EVENT, SHOWN
 from serving.releases import STABLE, Releases
 from serving.versions import versions_in
@@ -93,7 +93,7 @@ class Home:
         if "--ui" in command:
             assert httpx.get("http://localhost:8501/ui/").status_code == 200
         if "--request_log_folder" in command:  # a share of the requests is logged
-            client = GrpcClient("localhost:8500", names.MODEL_NAME)
+            client = connect("grpc://localhost:8500", names.MODEL_NAME)
             for number in range(1_000):
                 client.predict(names.RECOMMEND, {names.USER_ID: [f"U{number % 200:06d}"], names.K: [5]})
             self.end()  # writes what it has
