@@ -90,7 +90,7 @@ def processor_seconds() -> float:
     return taken.user + taken.system + taken.children_user + taken.children_system
 
 
-def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
+def arrive(config: Config, folders: dict[str, str], workspace: Path, fresh_every: int) -> Run:
     """Has the watcher run what is due, which is one day, or all days at first."""
     watch(
         config,
@@ -99,7 +99,7 @@ def arrive(config: Config, folders: dict[str, str], workspace: Path) -> Run:
         poll=1,
         settle=0,
         tries=1,
-        fresh_every=0,
+        fresh_every=fresh_every,
         keep=10,
         is_once=True,
         told=lambda *_: None,
@@ -140,6 +140,7 @@ def told_steps(runs: dict[str, Run], console: Console) -> None:
 @click.option("--days", default=60, show_default=True, help="That arrive one by one.")
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]), help="First day of the log; without it, all.")
 @click.option("--anew-every", type=click.IntRange(min=1), help="Days; without it, only after the last.")
+@click.option("--fresh-every", default=0, show_default=True, help="As of `homefeed watch`.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps what is done, and goes on with it.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Changes one key.")
 def main(
@@ -147,6 +148,7 @@ def main(
     days: int,
     start: dt.datetime | None,
     anew_every: int | None,
+    fresh_every: int,
     folder: Path | None,
     assignments: tuple[str, ...],
 ) -> None:
@@ -157,10 +159,12 @@ def main(
         shop = place / "retail"
         if not (shop / names.BEHAVIORS).exists():
             write_online_retail(str(shop), archive, start.date() if start else None)
-        run_all(config, shop, days, anew_every or days, place, Console(width=110))
+        run_all(config, shop, days, anew_every or days, fresh_every, place, Console(width=110))
 
 
-def run_all(config: Config, shop: Path, days: int, anew_every: int, place: Path, console: Console) -> None:
+def run_all(
+    config: Config, shop: Path, days: int, anew_every: int, fresh_every: int, place: Path, console: Console
+) -> None:
     """Runs all days of a shop's log in a folder, or goes on with them, and prints the tables."""
     away, workspace, ledger = place / "away", place / "w", Ledger(place / "runs.json")
     away.mkdir(exist_ok=True)
@@ -171,7 +175,7 @@ def run_all(config: Config, shop: Path, days: int, anew_every: int, place: Path,
         for name in later:
             if (behaviors / name).exists():
                 (behaviors / name).rename(away / name)
-    first = ledger.run("first", lambda: arrive(config, folders, workspace))
+    first = ledger.run("first", lambda: arrive(config, folders, workspace, fresh_every))
     console.print(f"first: {_told(first)}", soft_wrap=True)
     ran: dict[str, Run] = {}
     anew: dict[str, Run] = {}
@@ -179,7 +183,7 @@ def run_all(config: Config, shop: Path, days: int, anew_every: int, place: Path,
         if (away / name).exists():
             (away / name).rename(behaviors / name)
             os.utime(behaviors / name)
-        ran[name] = ledger.run(name, lambda: arrive(config, folders, workspace))
+        ran[name] = ledger.run(name, lambda: arrive(config, folders, workspace, fresh_every))
         console.print(f"{name}: {_told(ran[name])}", soft_wrap=True)
         if at % anew_every == 0 or at == len(later):
             own = place / f"anew-{name}"

@@ -69,7 +69,7 @@ def reindex(assignments: tuple[str, ...], **where: Any) -> None:
 @click.option("--poll", default=60.0, type=click.FloatRange(1), help="Seconds between two looks at the folders.")
 @click.option("--settle", default=60.0, type=click.FloatRange(0), help="A day is here when its files are this old.")
 @click.option("--tries", default=5, type=click.IntRange(1), help="After so many failures a day is left out.")
-@click.option("--fresh-every", default=30, type=click.IntRange(0), help="Days until one trains from nothing; 0: never.")
+@click.option("--fresh-every", default=7, type=click.IntRange(0), help="Days until one trains from nothing; 0: never.")
 @click.option("--keep", default=10, type=click.IntRange(0), help="Versions; what is older is removed, 0: nothing is.")
 @click.option("--once", "is_once", is_flag=True, help="End when nothing is due.")
 def watch(poll: float, settle: float, tries: int, fresh_every: int, keep: int, is_once: bool, **where: Any) -> None:
