@@ -182,10 +182,10 @@ def explain(found: Found) -> str:
     )
 
 
-def tables_at_fault(findings: Iterable[Found]) -> set[str]:
-    """The tables for which the data is refused. Where the catalogue is among them, the log may be as good as any: its
-    items may be the ones that the catalogue lacks."""
-    return {found["table"] for found in findings if found["severity"] == ERROR}
+def tables_at_fault(errors: Iterable[Found]) -> set[str]:
+    """The tables for which the data is refused, of the findings that are errors. Where the catalogue is among them, the
+    log may be as good as any: its items may be the ones that the catalogue lacks."""
+    return {found["table"] for found in errors}
 
 
 def taken_out(counts: Mapping[str, int]) -> str:
@@ -251,7 +251,7 @@ def DataGate(
     findings.sort(key=lambda found: SEVERITIES.index(found["severity"]))
     errors = [found for found in findings if found["severity"] == ERROR]
     blessed = not errors
-    if cache_folder and tables_at_fault(findings) <= {names.BEHAVIORS}:
+    if cache_folder and tables_at_fault(errors) <= {names.BEHAVIORS}:
         at_fault = {day for found in errors for day in found["days"]}
         refused_days.note(cache_folder, spans_of(behavior_anomalies), blessed, at_fault)
     blessing.set_int_custom_property(BLESSED, int(blessed))

@@ -34,7 +34,7 @@ from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
 DATA_GATE = "DataGate"
-_LOOK_EVERY = 0.5  # seconds, at the memory that is held; a look takes 10 ms
+_LOOK_EVERY = 0.5  # seconds, at the memory that is held; a look takes some 3 ms
 
 
 def run_locally(

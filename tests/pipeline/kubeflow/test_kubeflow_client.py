@@ -1,15 +1,12 @@
 """What a Kubeflow endpoint is asked: a server of the same paths notes it down."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 
 from pipeline.config import load_config
 from pipeline.kubeflow.client import CREDENTIAL, schedule, submit
 from pipeline.kubeflow.compiler import compile_pipeline
 from schema.errors import HomefeedError, InputError
+from tests.kubeflow_endpoint import kubeflow_endpoint
 
 WHERE = {"experiment": "e", "namespace": "", "root": ""}
 
@@ -23,32 +20,8 @@ def compiled(tmp_path_factory):
 
 @pytest.fixture
 def endpoint():
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        refuses = False
-
-        def do_GET(self):
-            self._answer({})
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            asked.append((self.path, body, self.headers.get("authorization")))
-            self._answer({"experiment_id": "e1", "run_id": "r1", "recurring_run_id": "j1"})
-
-        def _answer(self, told):
-            self.send_response(403 if Handler.refuses else 200)
-            self.send_header("content-type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps({"error": "not for you"} if Handler.refuses else told).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("localhost", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://localhost:{server.server_port}", asked, Handler
-    server.shutdown()
+    with kubeflow_endpoint() as played:
+        yield played
 
 
 def test_a_run_is_asked_for_with_its_parameters(endpoint, compiled, monkeypatch):
