@@ -136,14 +136,16 @@ def going_on(timeline: Timeline, learned: Mapping[str, int], again: int) -> Time
       timeline: of the log as it is now.
       learned: towers (`names`) -> seconds since 1970 UTC; the earlier training of these has seen what is before. Empty
         where anything is to be trained from nothing, which takes the whole log, as it does where an earlier training
-        has seen what is held out now.
+        has seen what is held out now. Those of the ranking windows go on to the last of these; where they have seen
+        some of it, which a day of few events may bring about, they wait.
       again: seconds before that are learned once more.
     """
-    first = timeline.windows[0] if timeline.windows else timeline.cut
-    starts = {names.WINDOWS_TOWERS: first, names.CUT_TOWERS: timeline.cut, names.NOW_TOWERS: timeline.end}
-    if not learned or any(moment > starts[towers] for towers, moment in learned.items()):
+    last = timeline.windows[-1] if timeline.windows else _EARLIEST
+    starts = {names.WINDOWS_TOWERS: last, names.CUT_TOWERS: timeline.cut, names.NOW_TOWERS: timeline.end}
+    clean = {towers: moment for towers, moment in learned.items() if moment <= starts[towers]}
+    if not clean or learned.keys() - clean.keys() - {names.WINDOWS_TOWERS}:
         return timeline
-    return replace(timeline, since=min(learned.values()) - again)
+    return replace(timeline, since=min(clean.values()) - again)
 
 
 def snapshot_slot(timeline: Timeline, timestamp: int) -> int:

@@ -172,16 +172,15 @@ class Model(Section):
         description="fresh: train from nothing; warm: go on from the last pushed model; reindex: take its weights as "
         "they are, with today's catalogue and log (`homefeed reindex`)",
     )
-    warm_epochs: int = Field(2, ge=1, description="warm: passes over what is learned")
+    warm_epochs: int = Field(2, ge=1, description="warm: the towers' passes over what is learned")
     warm_rate: float = Field(
-        0.1, gt=0, description="warm: step sizes, the encoder's too, as a share of those of a training from nothing"
+        0.1,
+        gt=0,
+        description="warm: step sizes, the encoder's and the ranking stage's too, as a share of those of a training "
+        "from nothing",
     )
     warm_days: int = Field(
         7, ge=0, description="warm: days before what is new to the earlier model that are learned once more"
-    )
-    warm_ranking: Literal["keep", "learn"] = Field(
-        "keep",
-        description="warm: keep the earlier ranking stage where there is one, or learn it anew, which takes longer",
     )
     seed: int = Field(1, ge=0, description="of weights, shuffling and dropout")
     refit: bool = Field(

@@ -110,7 +110,6 @@ TRAINER_SPLITS = (TRAIN_SPLIT, WINDOWS_SPLIT, CATALOG_SPLIT, USERS_SPLIT, TIMELI
 FRESH = "fresh"
 WARM = "warm"
 REINDEX = "reindex"
-KEEP = "keep"  # `model.warm_ranking`
 # Which towers a model keeps: those of the ranking windows, those that the Evaluator judges, those that are served.
 WINDOWS_TOWERS, CUT_TOWERS, NOW_TOWERS = "windows", "cut", "now"
 

@@ -3,10 +3,12 @@
 Time runs over the windows 1..n, the last of which is held out for the Evaluator, then comes now. The towers of the
 windows are trained before the first of them; the ranking stage learns how far to trust each channel from windows that
 the channels have not seen. `fit` does this once as of the cut, for the Evaluator, and once as of now, for serving, with
-everything in it.
+everything in it. A training that goes on from an earlier one goes on with all of it: the windows' towers have come to
+the last window before the cut, which is the one that is new to them.
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,12 +21,21 @@ from trainer.channels import NEVER, Channels, Crowd, embed_catalog
 from trainer.collaborative import interaction_matrix, learn_filters
 from trainer.data import States, inputs_of, with_targets
 from trainer.feed import Feed, Order
-from trainer.ranker import train_ranker
+from trainer.ranker import Lists, train_ranker
 from trainer.reading import TrainingData
 from trainer.retrieval import Retriever
 from trainer.tower_maker import TowerMaker, first_moment, is_before, validation_ndcg
 from trainer.two_tower import TwoTower
-from trainer.weights import OTHER_RANKING, Arrays, keeps_order, order_arrays, order_from, order_of, towers_of
+from trainer.weights import (
+    FIRST_STAGE,
+    OTHER_RANKING,
+    Arrays,
+    goes_on,
+    order_arrays,
+    order_from,
+    order_of,
+    towers_of,
+)
 
 progress = logging.getLogger("homefeed.progress")
 
@@ -55,52 +66,64 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     Raises:
       InputError: `model.start` asks for what an earlier model does not give.
     """
-    hyper, model = settings["ranking"], settings["model"]
-    make = TowerMaker(data, settings, folder)
-    texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
+    hyper, model, events = settings["ranking"], settings["model"], len(data.vocabulary.events)
     ends = {names.CUT_TOWERS: (data.cut, data.window(data.cut)), names.NOW_TOWERS: (data.cut + 1, data.users)}
     plan = [(*ends[name], name) for name in towers_of(model)]
-    may_keep, is_reindex = keeps_order(data.earlier, model), model["start"] == names.REINDEX
-    orders = _earlier_orders(data, settings) if may_keep else {}
-    # What the earlier towers have not seen, the earlier ranking stage has not, which was learned from windows before.
-    is_kept = is_reindex or (
-        may_keep and all(is_before(data.earlier.get(name), first_moment(states)) for _, states, name in plan)
-    )
-    if not is_kept:
-        orders = _orders(data, settings, make, texts)
-    elif names.WINDOWS_TOWERS in data.earlier:  # for a later training that learns it anew
-        make.weights[names.WINDOWS_TOWERS] = data.earlier[names.WINDOWS_TOWERS]
-    feeds = []
-    for number, states, name in plan:
-        channels = _channels(data, make(number, states, name), texts, settings, number, states)
-        if is_kept and name in orders and len(orders[name].weights) != len(channels.names_of()):
+    earlier = _earlier(data, model, {name: states for _, states, name in plan})
+    make, made = TowerMaker(data, settings, folder, earlier), dict[str, TwoTower]()
+    texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
+    windows = [(w, data.window(w), names.WINDOWS_TOWERS) for w in _windows(data, model, earlier)]
+    weights, lists, feeds = earlier.get(order_of(names.CUT_TOWERS), {}).get(FIRST_STAGE), list[Lists](), list[Feed]()
+    for number, states, name in [*windows, *plan]:
+        if name not in made:
+            made[name] = make(number, states, name)
+        channels = _channels(data, made[name], texts, settings, number, states)
+        if weights is not None and len(weights) != len(channels.names_of()):
             raise InputError(OTHER_RANKING)
-        feeds.append(Feed(channels, orders.get(name), hyper["candidates"], len(data.vocabulary.events)))
-        if name in orders:
-            make.weights[order_of(name)] = order_arrays(orders[name])
-    return Fitted(feeds[0], feeds[-1], make.weights)
+        if name != names.WINDOWS_TOWERS:
+            order = _order(lists, weights, settings, earlier.get(order_of(name)), events)
+            feeds.append(Feed(channels, order, hyper["candidates"], events))
+            if order is not None:
+                make.weights[order_of(name)] = order_arrays(order)
+        if windows and number < plan[-1][0]:
+            progress.info("ranking window %d of %d", number, data.cut)
+            offered = offered_in(data, number)
+            if weights is None:
+                weights = learn_first_stage(channels, states, offered, model["seed"])
+            lists.append(candidate_lists(channels, states, offered, weights, hyper, events))
+    if len(windows) > 1 and _are_times(data.windows):
+        make(*windows[-1])
+    # Where there was no window that they have not seen, the windows' towers wait.
+    waiting = {name: arrays for name, arrays in earlier.items() if name == names.WINDOWS_TOWERS}
+    return Fitted(feeds[0], feeds[-1], waiting | make.weights)
 
 
-def _orders(data: TrainingData, settings: dict[str, Any], make: TowerMaker, texts: Retriever) -> dict[str, Order]:
-    """Name of the towers -> the ranking stage that goes with them, learned from the windows; empty without any."""
-    hyper, seed, refit = settings["ranking"], settings["model"]["seed"], settings["model"]["refit"]
-    windows, events = _windows(data), len(data.vocabulary.events)
-    if not windows:
+def _are_times(windows: States) -> bool:
+    """Whether each window begins at one moment for all."""
+    return len(np.unique(np.stack([windows.windows, windows.moments]), axis=1).T) == len(np.unique(windows.windows))
+
+
+def _earlier(data: TrainingData, model: Mapping[str, Any], ends: Mapping[str, States]) -> dict[str, Arrays]:
+    """What this training goes on from; empty where it begins from nothing: it is to, the earlier training lacks
+    something, or has seen what is to be judged now. What its towers have not seen its ranking stage has not, which was
+    learned from windows before."""
+    if not goes_on(data.earlier, model):
         return {}
-    towers = make(windows[0], data.window(windows[0]), names.WINDOWS_TOWERS)
-    weights, lists = np.zeros(0, np.float32), []
-    for number in [*windows, data.cut] if refit else windows:
-        progress.info("ranking window %d of %d", number, data.cut)
-        states = data.window(number)
-        channels = _channels(data, towers, texts, settings, number, states)
-        offered = offered_in(data, number)
-        if not len(weights):
-            weights = learn_first_stage(channels, states, offered, seed)
-        lists.append(candidate_lists(channels, states, offered, weights, hyper, events))
-    orders = {names.CUT_TOWERS: Order(weights, train_ranker(join(lists[: len(windows)]), hyper, seed))}
-    if refit:
-        orders[names.NOW_TOWERS] = Order(weights, train_ranker(join(lists), hyper, seed))
-    return orders
+    is_clean = all(is_before(data.earlier[name], first_moment(states)) for name, states in ends.items())
+    return data.earlier if is_clean or model["start"] == names.REINDEX else {}
+
+
+def _order(
+    lists: list[Lists], weights: np.ndarray | None, settings: dict[str, Any], earlier: Arrays | None, events: int
+) -> Order | None:
+    """The ranking stage, learned from lists, on from an earlier one where there is any; None where there is nothing to
+    learn it from."""
+    hyper, model = settings["ranking"], settings["model"]
+    order = None if earlier is None else order_from(earlier, events, hyper["hidden"])
+    if weights is None or not lists:
+        return order
+    known, rate = (None, 1.0) if order is None else (order.ranker, model["warm_rate"])
+    return Order(weights, train_ranker(join(lists), hyper, model["seed"], known, rate))
 
 
 def offered_in(data: TrainingData, window: int) -> np.ndarray:
@@ -120,7 +143,7 @@ def try_towers(data: TrainingData, settings: dict[str, Any], folder: str) -> flo
     Raises:
       InputError: the log is too short for a window.
     """
-    windows = _windows(data)
+    windows = _windows(data, settings["model"], {})
     if not windows:
         raise InputError("tuner.trials: the log is too short for ranking windows, by which trials are judged.")
     states = data.window(windows[0])
@@ -128,16 +151,14 @@ def try_towers(data: TrainingData, settings: dict[str, Any], folder: str) -> flo
     return validation_ndcg(towers, states, len(data.catalog))
 
 
-def _windows(data: TrainingData) -> list[int]:
-    """The numbers of the windows that something can be learned from, ascending."""
-    numbers = np.unique(data.windows.windows).tolist()
-    return [w for w in numbers if w < data.cut and len(with_targets(data.window(w)))]
-
-
-def _earlier_orders(data: TrainingData, settings: dict[str, Any]) -> dict[str, Order]:
-    hidden, events = settings["ranking"]["hidden"], len(data.vocabulary.events)
-    found = {name: data.earlier.get(order_of(name)) for name in (names.CUT_TOWERS, names.NOW_TOWERS)}
-    return {name: order_from(arrays, events, hidden) for name, arrays in found.items() if arrays is not None}
+def _windows(data: TrainingData, model: Mapping[str, Any], earlier: Mapping[str, Arrays]) -> list[int]:
+    """The numbers of the windows that something can be learned from, ascending: none before what the earlier training
+    has seen, and none where nothing is trained."""
+    numbers = [w for w in np.unique(data.windows.windows).tolist() if w < data.cut]
+    states = {w: data.window(w) for w in numbers if model["start"] != names.REINDEX}
+    seen = earlier.get(names.WINDOWS_TOWERS)
+    is_open = {w: seen is None or is_before(seen, first_moment(theirs)) for w, theirs in states.items()}
+    return [w for w, theirs in states.items() if is_open[w] and len(with_targets(theirs))]
 
 
 def _channels(

@@ -71,7 +71,9 @@ class Ranker(tf.keras.Model):
         return scores, tf.reshape(self._events(both), tf.concat([shape, [self._events.units]], axis=0))
 
 
-def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
+def train_ranker(
+    lists: Lists, hyper: dict[str, Any], seed: int, earlier: Ranker | None = None, rate: float = 1.0
+) -> Ranker:
     """Minimises the listwise softmax over each state's candidates plus the cross-entropy of each event's head.
 
     A state counts by the root of its relevant items, a list of one relevant item by 1. The events' cross-entropy is
@@ -82,13 +84,15 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
       lists: of all windows.
       hyper: the configuration's `ranking` section.
       seed: of weights and order.
+      earlier: is trained on, in one pass; its weights change. None for one from nothing.
+      rate: step sizes, as a share of the configuration's.
     """
     tf.keras.utils.set_random_seed(seed)
-    some = lists.take(np.random.default_rng(seed).permutation(len(lists))[:_MEASURED])
-    ranker = Ranker(*moments_of(some.features[some.allowed].astype(np.float32)), lists.events.shape[2], hyper["hidden"])
-    steps = hyper["epochs"] * -(-len(lists) // hyper["batch_size"])
+    epochs = hyper["epochs"] if earlier is None else 1
+    ranker = _fresh(lists, hyper, seed) if earlier is None else earlier
+    steps = epochs * -(-len(lists) // hyper["batch_size"])
     optimizer = tf.keras.optimizers.Adam(
-        tf.keras.optimizers.schedules.CosineDecay(hyper["learning_rate"], max(steps, 1))
+        tf.keras.optimizers.schedules.CosineDecay(rate * hyper["learning_rate"], max(steps, 1))
     )
     ranker(lists.features[:1].astype(np.float32))
     optimizer.build(ranker.trainable_variables)
@@ -104,7 +108,7 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
         gradients = tape.gradient(total, ranker.trainable_variables)
         optimizer.apply_gradients(zip(gradients, ranker.trainable_variables, strict=True))
 
-    for rows in _batches(len(lists), hyper["batch_size"], hyper["epochs"], seed):
+    for rows in _batches(len(lists), hyper["batch_size"], epochs, seed):
         part = lists.take(rows)
         step(
             part.features.astype(np.float32),
@@ -113,6 +117,11 @@ def train_ranker(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
             part.events.astype(np.float32),
         )
     return ranker
+
+
+def _fresh(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:
+    some = lists.take(np.random.default_rng(seed).permutation(len(lists))[:_MEASURED])
+    return Ranker(*moments_of(some.features[some.allowed].astype(np.float32)), lists.events.shape[2], hyper["hidden"])
 
 
 def moments_of(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

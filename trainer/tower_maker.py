@@ -1,6 +1,7 @@
 """Towers as of a moment: trained, or an earlier training's."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,39 +32,52 @@ class _Plan(NamedTuple):
       planned: for how many the learning rates' schedule is made.
       since: the moment from which on they learn, seconds since 1970 UTC.
       rate: step sizes, as a share of the configuration's.
+      is_new: whether from nothing.
     """
 
     epochs: int
     planned: int
     since: int = 0
     rate: float = 1.0
+    is_new: bool = False
 
 
 class TowerMaker:
-    """Towers as of a window's start: trained from nothing or from an earlier training's, or an earlier one's as they
-    are. Keeps the weights of all that it has made."""
+    """Towers as of a window's start: trained from nothing, or on from those of the same name that were made for a
+    window before or by an earlier training, or these as they are. Keeps the weights of what it has made last by each
+    name.
 
-    def __init__(self, data: TrainingData, settings: dict[str, Any], folder: str):
-        self._data, self._settings, self._folder = data, settings, folder
+    Args:
+      data: what to learn from.
+      settings: as `fitting.fit` takes them.
+      folder: of checkpoints.
+      earlier: towers' name -> weights of an earlier training.
+    """
+
+    def __init__(
+        self, data: TrainingData, settings: dict[str, Any], folder: str, earlier: Mapping[str, Arrays] | None = None
+    ):
+        self._data, self._settings, self._folder, self._earlier = data, settings, folder, earlier or {}
         self._epochs = settings["model"]["epochs"]
         self.weights: dict[str, Arrays] = {}
 
     def __call__(self, window: int, states: States, name: str) -> TwoTower:
-        """Towers for what is before a window; `states` are those at its start. The first that are made are validated by
-        them, and say how many epochs the others are trained for."""
+        """Towers for what is before a window; `states` are those at its start. The first ranking window's that are
+        trained from nothing are validated by them, and say how many epochs others are that begin so."""
         model, hyper = self._fresh(window, devices.strategy()), self._settings["model"]
         until = first_moment(states)
         plan = self._start(model, name, until)
         if plan.epochs:
             validation = None
-            if not self.weights and name == names.WINDOWS_TOWERS:
+            if plan.is_new and name == names.WINDOWS_TOWERS:
                 validation = functools.partial(validation_ndcg, model, states, len(self._data.catalog))
             used = train_towers(
                 model,
                 self._data.batches(window, plan.since),
                 plan.rate * hyper["learning_rate"],
                 plan.epochs,
-                f"{self._folder}/{name}",
+                # A report shows the curves of what is directly below the folder.
+                f"{self._folder}/{name}/{window}" if name in self.weights else f"{self._folder}/{name}",
                 validation,
                 plan.rate * self._settings["encoder"]["learning_rate"],
                 plan.planned,
@@ -74,26 +88,27 @@ class TowerMaker:
 
     def _start(self, model: TwoTower, name: str, until: int) -> _Plan:
         """Puts in the earlier weights that may be used."""
-        hyper, earlier = self._settings["model"], self._data.earlier.get(name)
-        start = hyper["start"]
-        is_clean = is_before(earlier, until)
-        if start == names.REINDEX and not is_clean:
+        hyper, earlier = self._settings["model"], self.weights.get(name, self._earlier.get(name))
+        is_clean, is_reindex = is_before(earlier, until), hyper["start"] == names.REINDEX
+        if is_reindex and not is_clean:
             raise InputError(
                 "reindex: the log ends before what the last model was trained with; give the whole log, or run anew."
                 if earlier is not None
                 else "reindex: the last model has no weights for this; it was trained without model.refit, or without "
                 "ranking windows: run anew."
             )
-        if start == names.FRESH or earlier is None or not is_clean:
-            return _Plan(self._epochs, hyper["epochs"])
+        if earlier is None or not is_clean:
+            return _Plan(self._epochs, hyper["epochs"], is_new=True)
         met = model.met.numpy()
         set_tower_arrays(model, earlier, self._data.vocabulary)
         model.refresh()
-        if start == names.REINDEX:
+        if is_reindex:
             return _Plan(0, 0)
         model.met.assign(np.maximum(met, model.met.numpy()))
         since = until_of(earlier) - int(hyper["warm_days"] * DAY)
-        return _Plan(min(self._epochs, hyper["warm_epochs"]), hyper["warm_epochs"], since, hyper["warm_rate"])
+        # What lies between windows is too much for a day's small steps; after whole ones they are as good as any.
+        rate = 1.0 if name in self.weights else hyper["warm_rate"]
+        return _Plan(hyper["warm_epochs"], hyper["warm_epochs"], since, rate)
 
     def _fresh(self, window: int, strategy: tf.distribute.Strategy) -> TwoTower:
         """Fresh towers, on the devices of a strategy."""

@@ -16,9 +16,10 @@ from trainer.two_tower import TwoTower
 Arrays = dict[str, np.ndarray]
 OTHER_RANKING = (
     "the configuration's channels or ranking section have changed since the model that is to be continued; run once "
-    "with model.start=fresh, or with model.start=warm and model.warm_ranking=learn."
+    "with model.start=fresh."
 )
 _UNTIL = "until"
+FIRST_STAGE = "weights"  # of `order_arrays`
 
 
 class Vocabulary(NamedTuple):
@@ -80,7 +81,7 @@ def _moved(old: np.ndarray, fresh: np.ndarray, old_names: list[bytes], names: Se
 def order_arrays(order: Order) -> Arrays:
     """The ranking stage's weights."""
     variables = {f"ranker_{n}": variable.numpy() for n, variable in enumerate(order.ranker.variables)}
-    return {"weights": order.weights, **variables}
+    return {FIRST_STAGE: order.weights, **variables}
 
 
 def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
@@ -89,7 +90,7 @@ def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
     Raises:
       InputError: the weights are of another ranking stage.
     """
-    features = len(arrays["weights"])
+    features = len(arrays[FIRST_STAGE])
     ranker = Ranker(np.zeros(features), np.ones(features), events, hidden)
     ranker(np.zeros((1, 1, features), np.float32))
     found = [arrays.get(f"ranker_{n}") for n in range(len(ranker.variables))]
@@ -97,7 +98,7 @@ def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
         if value is None or value.shape != tuple(variable.shape):
             raise InputError(OTHER_RANKING)
         variable.assign(value)
-    return Order(arrays["weights"], ranker)
+    return Order(arrays[FIRST_STAGE], ranker)
 
 
 def save(arrays: dict[str, Arrays], folder: str) -> None:
@@ -146,16 +147,14 @@ def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
       model: the configuration's `model` section.
 
     Returns:
-      For each of the towers that are to be trained, the moment that the earlier training of them has seen the log up
-      to, seconds since 1970 UTC; empty where the earlier model lacks some, which then are trained from nothing.
+      For each of the towers that go on, the moment that the earlier training of them has seen the log up to, seconds
+      since 1970 UTC; empty where the earlier model lacks some, and all are trained from nothing.
     """
     files = {file.stem: file for file in Path(weights_folder(export_folder)).glob("*.npz")}
-    # Those of the ranking windows too, where the ranking stage is to be learned.
-    wanted = towers_of(model) if keeps_order(files, model) else [names.WINDOWS_TOWERS, *towers_of(model)]
-    if not files.keys() >= set(wanted):
+    if not goes_on(files, model):
         return {}
     found = {}
-    for towers in wanted:
+    for towers in [*([names.WINDOWS_TOWERS] if model["start"] == names.WARM else []), *towers_of(model)]:
         with np.load(files[towers], allow_pickle=False) as values:
             found[towers] = until_of(values)
     return found
@@ -166,9 +165,9 @@ def towers_of(model: Mapping[str, Any]) -> list[str]:
     return [names.CUT_TOWERS, names.NOW_TOWERS] if model["refit"] else [names.CUT_TOWERS]
 
 
-def keeps_order(found: Collection[str], model: Mapping[str, Any]) -> bool:
-    """Whether the ranking stage of an earlier training is to be kept, of which the entries `found` are there."""
-    if model["start"] == names.REINDEX:
-        return True
-    is_there = all(order_of(towers) in found for towers in towers_of(model))
-    return is_there and model["start"] == names.WARM and model["warm_ranking"] == names.KEEP
+def goes_on(found: Collection[str], model: Mapping[str, Any]) -> bool:
+    """Whether a training may go on from an earlier one, of which the entries `found` are there."""
+    needed = set(towers_of(model))
+    if model["start"] == names.WARM:
+        needed |= {names.WINDOWS_TOWERS, *map(order_of, towers_of(model))}
+    return model["start"] != names.FRESH and needed <= set(found)

@@ -236,11 +236,13 @@ def test_examples_are_made_since_what_an_earlier_training_has_learned():
     timeline = Timeline(cut=50, end=100, snapshots=(50, 100), windows=(30, 40))
     assert going_on(timeline, {"cut": 45, "now": 90}, 5).since == 40
     assert going_on(timeline, {"cut": 50, "now": 100}, 0).since == 50
-    assert going_on(timeline, {"windows": 28, "cut": 45}, 1).since == 27
+    assert going_on(timeline, {"windows": 38, "cut": 45}, 1).since == 37
+    # What has seen some of the last window waits.
+    assert going_on(timeline, {"windows": 41, "cut": 45}, 1).since == 44
     # From nothing, or from what has seen what is held out now: the whole log.
     assert going_on(timeline, {}, 5) == timeline
     assert going_on(timeline, {"cut": 51, "now": 90}, 5) == timeline
-    assert going_on(timeline, {"windows": 31, "cut": 45}, 5) == timeline
+    assert going_on(timeline, {"windows": 38, "cut": 51}, 5) == timeline
 
 
 @given(st.lists(events, min_size=1, max_size=30), st.randoms())

@@ -115,31 +115,40 @@ def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
     assert query.vectors.numpy() == pytest.approx(expected.vectors.numpy(), abs=1e-4)
 
 
-def test_a_warm_start_keeps_the_ranking_stage_or_learns_it_anew(trained, tmp_path):
+def test_a_warm_start_goes_on_with_the_ranking_stage(trained, tmp_path):
     fitted, earlier = trained
     data = dataclasses.replace(data_of(), earlier=earlier)
-    kept = fit(data, settings_of("warm"), str(tmp_path / "kept"))
-    assert order_arrays_equal(kept.weights["order_cut"], earlier["order_cut"])
-    assert order_arrays_equal(kept.weights["order_now"], earlier["order_now"])
-    assert set(kept.weights) == set(fitted.weights)  # the next training may learn it anew
-    settings = settings_of("warm")
-    learn = {**settings, "model": {**settings["model"], "warm_ranking": "learn"}}
-    learned = fit(data, learn, str(tmp_path / "learned"))
-    assert not order_arrays_equal(learned.weights["order_cut"], earlier["order_cut"])
+    again = fit(data, settings_of("warm", warm_rate=1e-4), str(tmp_path))
+    assert set(again.weights) == set(fitted.weights)
+    for name in ("order_cut", "order_now"):
+        assert not order_arrays_equal(again.weights[name], earlier[name])
+        for key, value in again.weights[name].items():
+            assert value == pytest.approx(earlier[name][key], abs=1e-4)
 
 
-def test_a_ranking_stage_that_has_seen_what_is_judged_is_not_kept(trained, tmp_path):
+def test_the_windows_that_the_earlier_training_has_seen_some_of_teach_nothing(trained, tmp_path):
     _, earlier = trained
+    seen = {**earlier, "windows": {**earlier["windows"], "until": earlier["windows"]["until"] + 1}}
+    data = dataclasses.replace(data_of(), earlier=seen)
+    again = fit(data, settings_of("warm"), str(tmp_path))
+    for name in ("windows", "order_cut", "order_now"):
+        assert order_arrays_equal(again.weights[name], seen[name])
+    assert not order_arrays_equal(again.weights["cut"], seen["cut"])
+
+
+def test_a_training_that_has_seen_what_is_judged_is_not_gone_on_from(trained, tmp_path):
+    fitted, earlier = trained
     spoiled = {**earlier, "cut": {**earlier["cut"], "until": earlier["cut"]["until"] + 1}}
     again = fit(dataclasses.replace(data_of(), earlier=spoiled), settings_of("warm"), str(tmp_path))
-    assert not order_arrays_equal(again.weights["order_cut"], earlier["order_cut"])
+    for name, arrays in fitted.weights.items():
+        assert order_arrays_equal(again.weights[name], arrays)
 
 
 def test_other_channels_than_the_ranking_stage_s_are_told(trained, tmp_path):
     _, earlier = trained
     shorter = {**earlier["order_cut"], "weights": earlier["order_cut"]["weights"][:-1]}
     data = dataclasses.replace(data_of(), earlier={**earlier, "order_cut": shorter})
-    with pytest.raises(InputError, match=r"warm_ranking=learn"):
+    with pytest.raises(InputError, match=r"once with model\.start=fresh"):
         fit(data, settings_of("warm"), str(tmp_path))
 
 
@@ -152,19 +161,40 @@ def test_a_warm_start_learns_what_is_new_and_some_days_before(trained, tmp_path)
         return data_of().batches(window, 0)
 
     data = dataclasses.replace(data_of(), earlier=earlier, batches=noted)
-    fit(data, settings_of("warm", warm_days=3), str(tmp_path / "warm"))
-    untils = [weights.until_of(earlier[towers]) for towers in ("cut", "now")]
-    assert asked == [(CUT, untils[0] - 3 * DAY), (CUT + 1, untils[1] - 3 * DAY)]
+    fit(data, settings_of("warm", warm_days=3, refit=False), str(tmp_path / "warm"))
+    since = {towers: weights.until_of(earlier[towers]) - 3 * DAY for towers in ("windows", "cut")}
+    # All windows of this log begin at one moment, so none of them is closed.
+    assert asked == [(1, since["windows"]), (CUT, since["cut"]), (2, since["windows"])]
+
+
+@pytest.mark.parametrize("are_times", [True, False])
+def test_the_windows_towers_come_to_the_last_window_for_the_next_training_where_these_are_times(tmp_path, are_times):
+    asked = []
+
+    def noted(window, since):
+        asked.append((window, since))
+        return data_of().batches(window, 0)
+
+    windows = data_of().windows
+    # The windows begin one after another; one user's own begin elsewhere, or do not.
+    moments = (90 + windows.windows) * DAY + (0 if are_times else windows.users == 0)
+    data = dataclasses.replace(data_of(), batches=noted, windows=dataclasses.replace(windows, moments=moments))
+    data = dataclasses.replace(data, users=dataclasses.replace(data.users, moments=np.full(USERS, 99 * DAY)))
+    fitted = fit(data, settings_of("fresh", warm_days=3), str(tmp_path))
+    untils = {name: weights.until_of(fitted.weights[name]) / DAY for name in ("windows", "cut", "now")}
+    assert untils == {"windows": 92 if are_times else 91, "cut": 93, "now": 99}
+    further = [(2, (91 - 3) * DAY)] if are_times else []
+    assert asked == [(1, 0), (CUT, 0), (CUT + 1, 0), *further]
 
 
 @pytest.mark.parametrize(
     ("change", "lost", "towers"),
     [
-        ({}, (), {"cut", "now"}),
-        ({"refit": False}, ("now", "order_now"), {"cut"}),
-        ({"warm_ranking": "learn"}, (), {"windows", "cut", "now"}),
-        ({}, ("order_now",), {"windows", "cut", "now"}),
+        ({}, (), {"windows", "cut", "now"}),
+        ({"refit": False}, ("now", "order_now"), {"windows", "cut"}),
+        ({}, ("order_now",), set()),
         ({}, ("now",), set()),
+        ({"start": "fresh"}, (), set()),
         ({}, ("windows", "order_cut"), set()),
         ({"start": "reindex"}, ("windows", "order_cut", "order_now"), {"cut", "now"}),
     ],
