@@ -136,16 +136,22 @@ def going_on(timeline: Timeline, learned: Mapping[str, int], again: int) -> Time
       timeline: of the log as it is now.
       learned: towers (`names`) -> seconds since 1970 UTC; the earlier training of these has seen what is before. Empty
         where anything is to be trained from nothing, which takes the whole log, as it does where an earlier training
-        has seen what is held out now. Those of the ranking windows go on to the last of these; where they have seen
-        some of it, which a day of few events may bring about, they wait.
+        has seen what is held out now.
       again: seconds before that are learned once more.
+
+    Returns:
+      A timeline whose last ranking window begins no earlier than what its towers have seen ends. A day of few events
+      moves the cut by less than the end, and the window would begin before.
     """
-    last = timeline.windows[-1] if timeline.windows else _EARLIEST
-    starts = {names.WINDOWS_TOWERS: last, names.CUT_TOWERS: timeline.cut, names.NOW_TOWERS: timeline.end}
-    clean = {towers: moment for towers, moment in learned.items() if moment <= starts[towers]}
-    if not clean or learned.keys() - clean.keys() - {names.WINDOWS_TOWERS}:
+    ends = {names.WINDOWS_TOWERS: timeline.cut, names.CUT_TOWERS: timeline.cut, names.NOW_TOWERS: timeline.end}
+    if not learned or any(moment > ends[towers] for towers, moment in learned.items()):
         return timeline
-    return replace(timeline, since=min(clean.values()) - again)
+    timeline, start = replace(timeline, since=min(learned.values()) - again), learned.get(names.WINDOWS_TOWERS)
+    if start is None or not timeline.windows or start <= timeline.windows[-1]:
+        return timeline
+    *windows, last = timeline.windows
+    snapshots = sorted({*timeline.snapshots, start} - {last})
+    return replace(timeline, windows=(*windows, start), snapshots=tuple(snapshots))
 
 
 def snapshot_slot(timeline: Timeline, timestamp: int) -> int:

@@ -232,13 +232,23 @@ def test_a_training_that_goes_on_gets_the_examples_of_the_moments_since(log, sin
         assert part[name] == [e for e in examples if always or e.now >= since]
 
 
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_the_last_window_begins_when_what_its_towers_have_seen_has_ended(seen, cut):
+    timeline = Timeline(cut=50, end=100, snapshots=(0, 30, 40, 50, 100), windows=(30, 40))
+    found = going_on(timeline, {"windows": seen, "cut": cut}, 0)
+    if max(seen, cut) > 50:
+        assert found == timeline
+    else:
+        assert found.windows == (30, max(seen, 40))
+        assert found.snapshots == tuple(sorted({0, 30, *found.windows, 50, 100}))
+        assert found.since == min(seen, cut)
+
+
 def test_examples_are_made_since_what_an_earlier_training_has_learned():
     timeline = Timeline(cut=50, end=100, snapshots=(50, 100), windows=(30, 40))
     assert going_on(timeline, {"cut": 45, "now": 90}, 5).since == 40
     assert going_on(timeline, {"cut": 50, "now": 100}, 0).since == 50
     assert going_on(timeline, {"windows": 38, "cut": 45}, 1).since == 37
-    # What has seen some of the last window waits.
-    assert going_on(timeline, {"windows": 41, "cut": 45}, 1).since == 44
     # From nothing, or from what has seen what is held out now: the whole log.
     assert going_on(timeline, {}, 5) == timeline
     assert going_on(timeline, {"cut": 51, "now": 90}, 5) == timeline
