@@ -30,7 +30,6 @@ SETTINGS = {
         "start": "fresh",
         "warm_epochs": 1,
         "warm_rate": 0.5,
-        "warm_ranking": "keep",
         "warm_days": 100,
     },
     "encoder": {"mode": "frozen", "learning_rate": 1e-4},
