@@ -151,9 +151,12 @@ def measure(config: Config, mode: str, catalog: Catalog, users: int, seconds: fl
             seed=hyper.seed,
             contents=contents,
         )
-    step = _step(model, _optimizers(model, hyper.learning_rate, encoder.learning_rate, 10_000))
     dataset = made_up_batches(len(catalog), users, config.split.history_length, hyper.batch_size)
-    batches = iter(model.distribute_strategy.experimental_distribute_dataset(dataset))
+    distributed = model.distribute_strategy.experimental_distribute_dataset(dataset)
+    step = _step(
+        model, _optimizers(model, hyper.learning_rate, encoder.learning_rate, 10_000), distributed.element_spec
+    )
+    batches = iter(distributed)
     step(next(batches))
     times: list[float] = []
     with utilisation() as found:

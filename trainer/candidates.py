@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.channels import Channels
 from trainer.data import States, inputs_of, with_targets
 from trainer.ranker import Lists, listwise_loss, moments_of
+from trainer.tracing import of_any_rows
 
 _BATCH = 32  # states whose features are computed at once
 _FIRST_STAGE = 512  # states, and items of each, that the first stage's weights are learned from
@@ -40,15 +41,15 @@ def learn_first_stage(channels: Channels, states: States, offered: np.ndarray, s
     optimizer = tf.keras.optimizers.Adam(0.05)
     standard = (features - mean) / deviation
 
-    @tf.function(autograph=False)
+    @tf.function(autograph=False, input_signature=of_any_rows((standard, allowed, relevant)))
     def step(part: tf.Tensor, allowed: tf.Tensor, relevant: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss = listwise_loss(tf.linalg.matvec(part, weights), allowed, relevant)
+            loss = listwise_loss(tf.linalg.matvec(part, weights), allowed, tf.cast(relevant, tf.float32))
         optimizer.apply_gradients([(tape.gradient(loss, weights), weights)])
 
     for _ in range(10):
         for rows in np.array_split(random.permutation(len(lists)), max(1, len(lists) // 64)):
-            step(standard[rows], allowed[rows], relevant[rows].astype(np.float32))
+            step(standard[rows], allowed[rows], relevant[rows])
     return (weights.numpy() / deviation).astype(np.float32)
 
 
@@ -100,14 +101,14 @@ def _features(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each of some states what is ranked for it, items ascending ([n]) and their features ([n, features] float32),
     with `more` ([rows, any] items) among it."""
+    more = np.zeros((len(rows), 0), np.int64) if more is None else more
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=of_any_rows((more, *inputs_of(states, rows[:0]))))
     def compute(wanted: tf.Tensor, *inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         query = channels.query(*inputs)
         among = channels.among(query, wanted)
         return among.listed(tf.shape(wanted)[0]), channels(query, among)
 
-    more = np.zeros((len(rows), 0), np.int64) if more is None else more
     for start in range(0, len(rows), _BATCH):
         part = slice(start, start + _BATCH)
         for items, features in zip(*compute(more[part], *inputs_of(states, rows[part])), strict=True):

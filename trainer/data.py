@@ -154,6 +154,8 @@ def training_batches(
     padded = {names.TRAIT_INDICES: -1, **histories}
     spec = {name: transform.transformed_feature_spec()[name] for name in (*single, *padded, names.WINDOW)}
 
+    # A function of its own, so that it is traced once, and not for each epoch's dataset.
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(serialized, spec)
         lists = {name: tf.RaggedTensor.from_sparse(parsed[name]) for name in padded}

@@ -25,6 +25,7 @@ from trainer.ranker import Lists, train_ranker
 from trainer.reading import TrainingData
 from trainer.retrieval import Retriever
 from trainer.tower_maker import TowerMaker, first_moment, is_before, validation_ndcg
+from trainer.tracing import of_any_rows
 from trainer.two_tower import TwoTower
 from trainer.weights import (
     FIRST_STAGE,
@@ -72,7 +73,7 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     earlier = _earlier(data, model, {name: states for _, states, name in plan})
     make, made = TowerMaker(data, settings, folder, earlier), dict[str, TwoTower]()
     texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
-    windows = [(w, data.window(w), names.WINDOWS_TOWERS) for w in _windows(data, model, earlier)]
+    windows = [(*window, names.WINDOWS_TOWERS) for window in _windows(data, model, earlier)]
     weights, lists, feeds = earlier.get(order_of(names.CUT_TOWERS), {}).get(FIRST_STAGE), list[Lists](), list[Feed]()
     for number, states, name in [*windows, *plan]:
         if name not in made:
@@ -146,19 +147,20 @@ def try_towers(data: TrainingData, settings: dict[str, Any], folder: str) -> flo
     windows = _windows(data, settings["model"], {})
     if not windows:
         raise InputError("tuner.trials: the log is too short for ranking windows, by which trials are judged.")
-    states = data.window(windows[0])
-    towers = TowerMaker(data, settings, folder)(windows[0], states, names.WINDOWS_TOWERS)
+    number, states = windows[0]
+    towers = TowerMaker(data, settings, folder)(number, states, names.WINDOWS_TOWERS)
     return validation_ndcg(towers, states, len(data.catalog))
 
 
-def _windows(data: TrainingData, model: Mapping[str, Any], earlier: Mapping[str, Arrays]) -> list[int]:
-    """The numbers of the windows that something can be learned from, ascending: none before what the earlier training
-    has seen, and none where nothing is trained."""
-    numbers = [w for w in np.unique(data.windows.windows).tolist() if w < data.cut]
-    states = {w: data.window(w) for w in numbers if model["start"] != names.REINDEX}
+def _windows(data: TrainingData, model: Mapping[str, Any], earlier: Mapping[str, Arrays]) -> list[tuple[int, States]]:
+    """The windows that something can be learned from, their numbers ascending, with their states: none before what the
+    earlier training has seen, and none where nothing is trained."""
+    if model["start"] == names.REINDEX:
+        return []
     seen = earlier.get(names.WINDOWS_TOWERS)
-    is_open = {w: seen is None or is_before(seen, first_moment(theirs)) for w, theirs in states.items()}
-    return [w for w, theirs in states.items() if is_open[w] and len(with_targets(theirs))]
+    windows = [(w, data.window(w)) for w in np.unique(data.windows.windows).tolist() if w < data.cut]
+    is_open = [seen is None or is_before(seen, first_moment(states)) for _, states in windows]
+    return [window for window, opens in zip(windows, is_open, strict=True) if opens and len(with_targets(window[1]))]
 
 
 def _channels(
@@ -194,7 +196,7 @@ def embed_states(model: TwoTower, states: States, items: int) -> np.ndarray:
     item_vectors = embed_catalog(model, items)
     dimensions = item_vectors.shape[1]
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=of_any_rows(inputs_of(states, slice(0))))
     def embed(*inputs: tf.Tensor) -> tf.Tensor:
         vectors = model.embed_queries(item_vectors, *inputs)
         return tf.math.l2_normalize(vectors[:, :dimensions], axis=1)

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from trainer.tracing import of_any_rows
+
 _EPS = 1e-6
 _MEASURED = 500  # lists whose mean and deviation the features are measured by
 
@@ -97,26 +99,23 @@ def train_ranker(
     ranker(lists.features[:1].astype(np.float32))
     optimizer.build(ranker.trainable_variables)
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=of_any_rows(_learned_from(lists)))
     def step(features: tf.Tensor, allowed: tf.Tensor, relevant: tf.Tensor, events: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            scores, logits = ranker(features)
-            loss = listwise_loss(scores, allowed, relevant) + hyper["event_weight"] * _event_loss(
-                logits, allowed, events
-            )
-            total = loss + tf.add_n(ranker.losses)
+            scores, logits = ranker(tf.cast(features, tf.float32))
+            order_loss = listwise_loss(scores, allowed, tf.cast(relevant, tf.float32))
+            event_loss = _event_loss(logits, allowed, tf.cast(events, tf.float32))
+            total = order_loss + hyper["event_weight"] * event_loss + tf.add_n(ranker.losses)
         gradients = tape.gradient(total, ranker.trainable_variables)
         optimizer.apply_gradients(zip(gradients, ranker.trainable_variables, strict=True))
 
     for rows in _batches(len(lists), hyper["batch_size"], epochs, seed):
-        part = lists.take(rows)
-        step(
-            part.features.astype(np.float32),
-            part.allowed,
-            part.relevant.astype(np.float32),
-            part.events.astype(np.float32),
-        )
+        step(*_learned_from(lists.take(rows)))
     return ranker
+
+
+def _learned_from(lists: Lists) -> tuple[np.ndarray, ...]:
+    return lists.features, lists.allowed, lists.relevant, lists.events
 
 
 def _fresh(lists: Lists, hyper: dict[str, Any], seed: int) -> Ranker:

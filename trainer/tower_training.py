@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -45,7 +46,8 @@ def train_towers(
     Returns:
       The number of epochs that the model's weights have seen.
     """
-    each = len(batches(0))
+    first, strategy = batches(0), model.distribute_strategy
+    each = len(first)
     optimizers = _optimizers(model, learning_rate, encoder_rate, max((planned or epochs) * each, 1))
     done, best, best_epoch = (tf.Variable(value, trainable=False) for value in (0, -math.inf, 0))
     place = {"done": done, "best": best, "best_epoch": best_epoch}
@@ -54,8 +56,8 @@ def train_towers(
     kept = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), f"{folder}/best", max_to_keep=1)
     if latest.restore_or_initialize():
         progress.info("goes on after epoch %d", int(done))
-    step, board = _step(model, optimizers), tf.summary.create_file_writer(f"{folder}/board")
-    strategy = model.distribute_strategy
+    board = tf.summary.create_file_writer(f"{folder}/board")
+    step = _step(model, optimizers, strategy.experimental_distribute_dataset(first).element_spec)
     for epoch in range(int(done), epochs):
         if validate is not None and epoch - int(best_epoch) > _PATIENCE:
             break
@@ -103,8 +105,9 @@ def _optimizers(model: TwoTower, rate: float, encoder_rate: float, steps: int) -
     return found
 
 
-def _step(model: TwoTower, optimizers: Optimizers) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-    """One batch's step; gives its loss."""
+def _step(model: TwoTower, optimizers: Optimizers, spec: Any) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """One batch's step; gives its loss. `spec` is that of all batches, whose histories differ in length: by each
+    batch's own the step would be traced twice."""
     strategy = model.distribute_strategy
     moved = [variables for _, variables in optimizers]
 
@@ -117,7 +120,7 @@ def _step(model: TwoTower, optimizers: Optimizers) -> Callable[[dict[str, tf.Ten
         return loss
 
     # Autograph would spend ten times as long on rewriting code that has nothing to be rewritten.
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=[spec])
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return strategy.reduce("MEAN", strategy.run(one, args=(batch,)), axis=None)
 

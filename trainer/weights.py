@@ -154,7 +154,7 @@ def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
     if not goes_on(files, model):
         return {}
     found = {}
-    for towers in [*([names.WINDOWS_TOWERS] if model["start"] == names.WARM else []), *towers_of(model)]:
+    for towers in _going_on(model):
         with np.load(files[towers], allow_pickle=False) as values:
             found[towers] = until_of(values)
     return found
@@ -167,7 +167,10 @@ def towers_of(model: Mapping[str, Any]) -> list[str]:
 
 def goes_on(found: Collection[str], model: Mapping[str, Any]) -> bool:
     """Whether a training may go on from an earlier one, of which the entries `found` are there."""
-    needed = set(towers_of(model))
-    if model["start"] == names.WARM:
-        needed |= {names.WINDOWS_TOWERS, *map(order_of, towers_of(model))}
-    return model["start"] != names.FRESH and needed <= set(found)
+    orders = map(order_of, towers_of(model)) if model["start"] == names.WARM else ()
+    return model["start"] != names.FRESH and {*_going_on(model), *orders} <= set(found)
+
+
+def _going_on(model: Mapping[str, Any]) -> list[str]:
+    """The entries of the towers that go on."""
+    return [*([names.WINDOWS_TOWERS] if model["start"] == names.WARM else []), *towers_of(model)]
