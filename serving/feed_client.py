@@ -11,7 +11,10 @@ import numpy as np
 from schema import names
 from schema.errors import InputError
 from schema.files import replace_text
-from serving.client import AWAY, AsyncGrpcClient, AsyncRestClient, Client, RequestFailed
+from serving.calls import AWAY, RequestFailed
+from serving.client import Client
+from serving.grpc_client import AsyncGrpcClient
+from serving.rest_client import AsyncRestClient
 
 POPULAR = "popular"
 

@@ -21,7 +21,8 @@ import filelock
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 from schema.files import replace_text
-from serving.client import GrpcClient, RequestFailed
+from serving.calls import RequestFailed
+from serving.grpc_client import GrpcClient
 from serving.model_config import ModelServerConfig, model_config, only_model, policy_of, read_config
 from serving.versions import AVAILABLE, Policy, versions_in
 
