@@ -27,7 +27,8 @@ from rich.table import Table
 
 from benchmarks.splits import DATASETS, measure
 from benchmarks.workspace import run_homefeed, settings_of, transformed
-from pipeline.config import Channels, load_config
+from pipeline.config import load_config
+from pipeline.sections.model import Channels
 from schema import names
 from trainer.channels import embed_catalog
 from trainer.data import States, inputs_of

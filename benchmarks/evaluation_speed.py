@@ -109,8 +109,8 @@ def ours(folder: str, examples: int, items: int) -> float:
     import tensorflow_model_analysis as tfma
 
     from components.evaluation_results import ALL, read_evaluation
-    from pipeline.config import Evaluation
     from pipeline.evaluation import eval_config
+    from pipeline.sections.judging import Evaluation
 
     config = tfma.utils.update_eval_config_with_defaults(eval_config(Evaluation()), rubber_stamp=True)
     model = tfma.default_eval_shared_model(f"{folder}/model", eval_config=config)

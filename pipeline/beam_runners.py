@@ -1,6 +1,6 @@
 """Pipeline options of every Beam step, for each runner."""
 
-from pipeline.config import Beam
+from pipeline.sections.places import Beam
 from schema.errors import InputError
 
 

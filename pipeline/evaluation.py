@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import tensorflow_model_analysis as tfma
 
-from pipeline.config import Evaluation, Threshold
+from pipeline.sections.judging import Evaluation, Threshold
 from schema import names
 
 _MODULE = "trainer.metrics"

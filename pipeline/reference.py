@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from pipeline.config import Config
-from pipeline.section import Section
+from pipeline.sections.section import Section
 
 _HEAD = """# The configuration
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.section import Section
+from pipeline.sections.section import Section
 from schema import names
 
 # What a compiled pipeline is told when it is started -> what it is.

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.config import Gate, load_config
+from pipeline.config import load_config
+from pipeline.sections.gate import Gate
 from schema import names
 from schema.errors import InputError
 

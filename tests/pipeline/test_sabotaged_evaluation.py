@@ -9,10 +9,11 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 
 from components.evaluation_results import ALL, read_evaluation
-from pipeline.config import Channels, load_config
+from pipeline.config import load_config
 from pipeline.data.sample import write_sample
 from pipeline.evaluation import eval_config
 from pipeline.local_runner import run_locally
+from pipeline.sections.model import Channels
 from schema import names
 from tests.conftest import SETTINGS, Shop
 from tests.sabotage import spoil

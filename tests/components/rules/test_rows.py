@@ -4,7 +4,7 @@ import pytest
 from components.columnar import arrow_type, to_batch
 from components.row_validator import judge
 from components.rules import RULES, Kind, Limits, Rows
-from pipeline.config import Gate
+from pipeline.sections.gate import Gate
 from schema import names
 
 DAY = "1970-01-02"

@@ -1,0 +1,1 @@
+"""The sections of the configuration, typed; `pipeline/config.py` reads them."""
