@@ -4,9 +4,7 @@ TensorFlow and TFX are imported by the commands that need them, so that `--help`
 """
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -21,6 +19,7 @@ from pipeline.model_commands import compare, drift, gate, prune, release, report
 from pipeline.options import with_options
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
+from schema.signals import told_to_end
 from serving.flags import Flags
 
 
@@ -83,9 +82,7 @@ def watch(poll: float, settle: float, tries: int, fresh_every: int, keep: int, i
     from pipeline.watch import Day
     from pipeline.watch import watch as run_days
 
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = told_to_end()
 
     def told(name: str, day: Day) -> None:
         click.echo(f"{name}: {day.state} in {day.seconds:.0f} s. {day.why}".rstrip())

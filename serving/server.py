@@ -1,7 +1,6 @@
 """The embedded model server: TensorFlow Serving's protocols and flags over the same versioned folders."""
 
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from schema.errors import HomefeedError, InputError
+from schema.signals import told_to_end
 from serving.batching import BatchPool, Options, read_options
 from serving.errors import ServingError
 from serving.flags import Flags
@@ -42,9 +42,7 @@ def serve(flags: Flags, shown: Shown | None = None) -> None:
       InputError: the folder or a configuration cannot be used, no version loads, or a port is taken.
     """
     log_to_stderr()
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stopped = told_to_end()
     with running_server(flags, shown) as (grpc_port, rest_port):
         what = flags.model_config_file or f"{flags.model_name} from {flags.model_base_path}"
         ports = [f"{name} on {port}" for name, port in (("gRPC", grpc_port), ("REST", rest_port)) if port]
