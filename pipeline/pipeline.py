@@ -278,6 +278,7 @@ def _steps_to_push(
             transform=list(names.TRAINER_SPLITS),
         ),
         disable_statistics=True,  # of examples that InteractionGen has made; they cost as much as the rest
+        disable_analyzer_cache=True,  # no later run reads these examples; it costs a quarter
         custom_config=code,
     )
 
