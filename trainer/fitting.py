@@ -31,6 +31,7 @@ from trainer.weights import (
     FIRST_STAGE,
     OTHER_RANKING,
     Arrays,
+    fresh_order_of,
     goes_on,
     order_arrays,
     order_from,
@@ -73,8 +74,10 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     earlier = _earlier(data, model, {name: states for _, states, name in plan})
     make, made = TowerMaker(data, settings, folder, earlier), dict[str, TwoTower]()
     texts = Retriever(tf.Variable(data.catalog.text_embeddings, trainable=False), settings["retrieval"])
+    numbers = np.unique(data.windows.windows)
     windows = [(*window, names.WINDOWS_TOWERS) for window in _windows(data, model, earlier)]
-    weights, lists, feeds = earlier.get(order_of(names.CUT_TOWERS), {}).get(FIRST_STAGE), list[Lists](), list[Feed]()
+    order_before = earlier.get(order_of(names.CUT_TOWERS), {})
+    weights, lists, feeds = order_before.get(FIRST_STAGE), list[Lists](), list[Feed]()
     for number, states, name in [*windows, *plan]:
         if name not in made:
             made[name] = make(number, states, name)
@@ -82,10 +85,11 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
         if weights is not None and len(weights) != len(channels.names_of()):
             raise InputError(OTHER_RANKING)
         if name != names.WINDOWS_TOWERS:
-            order = _order(lists, weights, settings, earlier.get(order_of(name)), events)
+            order = _order(lists, weights, settings, earlier, name, int((numbers < number).sum()), events)
             feeds.append(Feed(channels, order, hyper["candidates"], events))
             if order is not None:
                 make.weights[order_of(name)] = order_arrays(order)
+                make.weights[fresh_order_of(name)] = earlier.get(fresh_order_of(name), make.weights[order_of(name)])
         if windows and number < plan[-1][0]:
             progress.info("ranking window %d of %d", number, data.cut)
             offered = offered_in(data, number)
@@ -115,16 +119,27 @@ def _earlier(data: TrainingData, model: Mapping[str, Any], ends: Mapping[str, St
 
 
 def _order(
-    lists: list[Lists], weights: np.ndarray | None, settings: dict[str, Any], earlier: Arrays | None, events: int
+    lists: list[Lists],
+    weights: np.ndarray | None,
+    settings: dict[str, Any],
+    earlier: Mapping[str, Arrays],
+    name: str,
+    windows: int,
+    events: int,
 ) -> Order | None:
-    """The ranking stage, learned from lists, on from an earlier one where there is any; None where there is nothing to
-    learn it from."""
-    hyper, model = settings["ranking"], settings["model"]
-    order = None if earlier is None else order_from(earlier, events, hyper["hidden"])
+    """The ranking stage that goes with towers, learned from the lists of those windows, of so many, that can be learned
+    from; as it was where there are none, and None where there was none.
+
+    One that goes on begins as the last training from nothing left it, not as the day before did: what it would see day
+    after day it would come to know by heart. It takes as many steps as one that learns from all windows, since fewer
+    hardly move it.
+    """
+    hyper, seed = settings["ranking"], settings["model"]["seed"]
     if weights is None or not lists:
-        return order
-    known, rate = (None, 1.0) if order is None else (order.ranker, model["warm_rate"])
-    return Order(weights, train_ranker(join(lists), hyper, model["seed"], known, rate))
+        return order_from(earlier[order_of(name)], events, hyper["hidden"]) if order_of(name) in earlier else None
+    fresh = earlier.get(fresh_order_of(name))
+    known = None if fresh is None else order_from(fresh, events, hyper["hidden"]).ranker
+    return Order(weights, train_ranker(join(lists), hyper, hyper["epochs"] * windows // len(lists), seed, known))
 
 
 def offered_in(data: TrainingData, window: int) -> np.ndarray:

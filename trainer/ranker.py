@@ -73,9 +73,7 @@ class Ranker(tf.keras.Model):
         return scores, tf.reshape(self._events(both), tf.concat([shape, [self._events.units]], axis=0))
 
 
-def train_ranker(
-    lists: Lists, hyper: dict[str, Any], seed: int, earlier: Ranker | None = None, rate: float = 1.0
-) -> Ranker:
+def train_ranker(lists: Lists, hyper: dict[str, Any], epochs: int, seed: int, earlier: Ranker | None = None) -> Ranker:
     """Minimises the listwise softmax over each state's candidates plus the cross-entropy of each event's head.
 
     A state counts by the root of its relevant items, a list of one relevant item by 1. The events' cross-entropy is
@@ -85,16 +83,15 @@ def train_ranker(
     Args:
       lists: of all windows.
       hyper: the configuration's `ranking` section.
+      epochs: passes over them.
       seed: of weights and order.
-      earlier: is trained on, in one pass; its weights change. None for one from nothing.
-      rate: step sizes, as a share of the configuration's.
+      earlier: is trained on; its weights change. None for one from nothing.
     """
     tf.keras.utils.set_random_seed(seed)
-    epochs = hyper["epochs"] if earlier is None else 1
     ranker = _fresh(lists, hyper, seed) if earlier is None else earlier
     steps = epochs * -(-len(lists) // hyper["batch_size"])
     optimizer = tf.keras.optimizers.Adam(
-        tf.keras.optimizers.schedules.CosineDecay(rate * hyper["learning_rate"], max(steps, 1))
+        tf.keras.optimizers.schedules.CosineDecay(hyper["learning_rate"], max(steps, 1))
     )
     ranker(lists.features[:1].astype(np.float32))
     optimizer.build(ranker.trainable_variables)

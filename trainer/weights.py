@@ -134,6 +134,11 @@ def order_of(towers: str) -> str:
     return f"order_{towers}"
 
 
+def fresh_order_of(towers: str) -> str:
+    """The entry of the ranking stage as the last training from nothing left it, in which every later one begins."""
+    return f"fresh_{order_of(towers)}"
+
+
 def weights_folder(export_folder: str) -> str:
     """Where an export keeps what the next training may start from; model servers do not look there."""
     return f"{export_folder}/assets.extra/weights"
@@ -167,7 +172,7 @@ def towers_of(model: Mapping[str, Any]) -> list[str]:
 
 def goes_on(found: Collection[str], model: Mapping[str, Any]) -> bool:
     """Whether a training may go on from an earlier one, of which the entries `found` are there."""
-    orders = map(order_of, towers_of(model)) if model["start"] == names.WARM else ()
+    orders = map(fresh_order_of, towers_of(model)) if model["start"] == names.WARM else ()
     return model["start"] != names.FRESH and {*_going_on(model), *orders} <= set(found)
 
 

@@ -60,8 +60,7 @@ class Model(Section):
     warm_rate: float = Field(
         0.1,
         gt=0,
-        description="warm: step sizes, the encoder's and the ranking stage's too, as a share of those of a training "
-        "from nothing",
+        description="warm: the towers' step sizes, the encoder's too, as a share of those of a training from nothing",
     )
     warm_days: int = Field(
         7, ge=0, description="warm: days before what is new to the earlier model that are learned once more"

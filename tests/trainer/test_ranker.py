@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from trainer.ranker import Lists, listwise_loss, train_ranker
 
-HYPER = {"hidden": [16], "epochs": 30, "batch_size": 16, "learning_rate": 0.01, "event_weight": 0.1}
+HYPER = {"hidden": [16], "batch_size": 16, "learning_rate": 0.01, "event_weight": 0.1}
 
 
 def lists_of(states=200, candidates=20, seed=0):
@@ -27,7 +27,7 @@ def test_the_listwise_loss_by_hand():
 
 
 def test_it_learns_what_no_weighted_sum_can_and_its_probabilities_are_the_shares_seen():
-    ranker = train_ranker(lists_of(), HYPER, seed=1)
+    ranker = train_ranker(lists_of(), HYPER, 30, seed=1)
     unseen = lists_of(seed=1)
     scores, logits = ranker(unseen.features)
     best = np.argsort(-scores.numpy(), axis=1)[:, :2]
@@ -39,5 +39,5 @@ def test_it_learns_what_no_weighted_sum_can_and_its_probabilities_are_the_shares
 
 def test_equal_seeds_give_equal_rankers():
     lists = lists_of(30)
-    one, two, other = (train_ranker(lists, {**HYPER, "epochs": 2}, seed)(lists.features)[0] for seed in (1, 1, 2))
+    one, two, other = (train_ranker(lists, HYPER, 2, seed)(lists.features)[0] for seed in (1, 1, 2))
     assert (one.numpy() == two.numpy()).all() and not np.allclose(one, other)

@@ -11,7 +11,10 @@ from tests.trainer.shapes import DAY, catalog_of, vocabulary_of
 from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, data_of, inputs_of, scores
 from tests.trainer.test_two_tower import towers
 from trainer import weights
+from trainer.feed import Order
 from trainer.fitting import fit
+from trainer.ranker import train_ranker
+from trainer.weights import order_arrays
 
 
 def settings_of(start, **model):
@@ -28,7 +31,7 @@ def trained(tmp_path_factory):
 
 def test_files_hold_what_was_trained(trained):
     fitted, loaded = trained
-    assert set(loaded) == {"windows", "cut", "now", "order_cut", "order_now"}
+    assert set(loaded) == {"windows", "cut", "now", "order_cut", "order_now", "fresh_order_cut", "fresh_order_now"}
     for name, arrays in fitted.weights.items():
         assert {key: value.tolist() for key, value in arrays.items()} == {
             key: value.tolist() for key, value in loaded[name].items()
@@ -115,15 +118,34 @@ def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
     assert query.vectors.numpy() == pytest.approx(expected.vectors.numpy(), abs=1e-4)
 
 
-def test_a_warm_start_goes_on_with_the_ranking_stage(trained, tmp_path):
+def test_each_warm_start_takes_the_ranking_stage_on_from_the_last_training_from_nothing(trained, tmp_path, monkeypatch):
     fitted, earlier = trained
-    data = dataclasses.replace(data_of(), earlier=earlier)
-    again = fit(data, settings_of("warm", warm_rate=1e-4), str(tmp_path))
+    learned = []
+
+    def noted(lists, hyper, epochs, seed, known):
+        learned.append((np.unique(lists.windows).tolist(), epochs, order_arrays(Order(weights_of_first, known))))
+        return train_ranker(lists, hyper, epochs, seed, known)
+
+    weights_of_first = earlier["order_cut"]["weights"]
+    monkeypatch.setattr("trainer.fitting.train_ranker", noted)
+    # What the day before has made of it, for which only the first stage's weights count.
+    yesterday = {name: np.zeros_like(value) for name, value in earlier["order_cut"].items()} | {
+        "weights": weights_of_first
+    }
+    data = dataclasses.replace(data_of(), earlier={**earlier, "order_cut": yesterday, "order_now": yesterday})
+    # Of the two windows before the cut, the earlier training has seen the first.
+    windows = data.windows
+    moments = windows.moments - np.where(windows.windows == 1, DAY, 0)
+    data = dataclasses.replace(data, windows=dataclasses.replace(windows, moments=moments))
+    settings = settings_of("warm")
+    again = fit(data, settings, str(tmp_path))
     assert set(again.weights) == set(fitted.weights)
-    for name in ("order_cut", "order_now"):
-        assert not order_arrays_equal(again.weights[name], earlier[name])
-        for key, value in again.weights[name].items():
-            assert value == pytest.approx(earlier[name][key], abs=1e-4)
+    epochs = settings["ranking"]["epochs"]
+    assert [(numbers, passes) for numbers, passes, _ in learned] == [([2], 2 * epochs), ([2, CUT], 3 * epochs // 2)]
+    for name, (_, _, known) in zip(("cut", "now"), learned, strict=True):
+        fresh = earlier[f"fresh_order_{name}"]
+        assert order_arrays_equal(known, fresh) and order_arrays_equal(again.weights[f"fresh_order_{name}"], fresh)
+        assert not order_arrays_equal(again.weights[f"order_{name}"], fresh)
 
 
 def test_the_windows_that_the_earlier_training_has_seen_some_of_teach_nothing(trained, tmp_path):
@@ -191,12 +213,12 @@ def test_the_windows_towers_come_to_the_last_window_for_the_next_training_where_
     ("change", "lost", "towers"),
     [
         ({}, (), {"windows", "cut", "now"}),
-        ({"refit": False}, ("now", "order_now"), {"windows", "cut"}),
-        ({}, ("order_now",), set()),
+        ({"refit": False}, ("now", "fresh_order_now"), {"windows", "cut"}),
+        ({}, ("fresh_order_now",), set()),
         ({}, ("now",), set()),
         ({"start": "fresh"}, (), set()),
-        ({}, ("windows", "order_cut"), set()),
-        ({"start": "reindex"}, ("windows", "order_cut", "order_now"), {"cut", "now"}),
+        ({}, ("windows", "fresh_order_cut"), set()),
+        ({"start": "reindex"}, ("windows", "fresh_order_cut", "fresh_order_now"), {"cut", "now"}),
     ],
 )
 def test_what_a_training_goes_on_from_is_told_before_it(trained, tmp_path, change, lost, towers):
