@@ -33,10 +33,10 @@ def asked(more):
 
 
 def slowly(honest, inputs):
-    """After a tenth of a second of multiplying."""
+    """After multiplying that takes many times what an answer does, on a fast machine too."""
     answer = honest(**inputs)
     square = tf.random.stateless_normal([700, 700], [1, 2])
-    _, square = tf.while_loop(lambda i, _: i < 8, lambda i, s: (i + 1, s @ s / tf.norm(s)), [0, square])
+    _, square = tf.while_loop(lambda i, _: i < 40, lambda i, s: (i + 1, s @ s / tf.norm(s)), [0, square])
     return {**answer, names.SCORES: answer[names.SCORES] + 0.0 * square[0, 0]}
 
 
