@@ -139,6 +139,7 @@ def told_steps(runs: dict[str, Run], console: Console) -> None:
 @click.option("--archive", required=True)
 @click.option("--days", default=60, show_default=True, help="That arrive one by one.")
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]), help="First day of the log; without it, all.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="First day that is not in it any more.")
 @click.option("--anew-every", type=click.IntRange(min=1), help="Days; without it, only after the last.")
 @click.option("--fresh-every", default=0, show_default=True, help="As of `homefeed watch`.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps what is done, and goes on with it.")
@@ -147,6 +148,7 @@ def main(
     archive: str,
     days: int,
     start: dt.datetime | None,
+    until: dt.datetime | None,
     anew_every: int | None,
     fresh_every: int,
     folder: Path | None,
@@ -158,7 +160,7 @@ def main(
         place = folder or Path(temporary)
         shop = place / "retail"
         if not (shop / names.BEHAVIORS).exists():
-            write_online_retail(str(shop), archive, start.date() if start else None)
+            write_online_retail(str(shop), archive, *(day and day.date() for day in (start, until)))
         run_all(config, shop, days, anew_every or days, fresh_every, place, Console(width=110))
 
 

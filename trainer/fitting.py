@@ -32,6 +32,7 @@ from trainer.weights import (
     OTHER_RANKING,
     Arrays,
     fresh_order_of,
+    go_half_way,
     goes_on,
     order_arrays,
     order_from,
@@ -132,14 +133,17 @@ def _order(
 
     One that goes on begins as the last training from nothing left it, not as the day before did: what it would see day
     after day it would come to know by heart. It takes as many steps as one that learns from all windows, since fewer
-    hardly move it.
+    hardly move it, and stops half the way that they lead.
     """
     hyper, seed = settings["ranking"], settings["model"]["seed"]
     if weights is None or not lists:
         return order_from(earlier[order_of(name)], events, hyper["hidden"]) if order_of(name) in earlier else None
     fresh = earlier.get(fresh_order_of(name))
     known = None if fresh is None else order_from(fresh, events, hyper["hidden"]).ranker
-    return Order(weights, train_ranker(join(lists), hyper, hyper["epochs"] * windows // len(lists), seed, known))
+    ranker = train_ranker(join(lists), hyper, hyper["epochs"] * windows // len(lists), seed, known)
+    if fresh is not None:
+        go_half_way(ranker, fresh)
+    return Order(weights, ranker)
 
 
 def offered_in(data: TrainingData, window: int) -> np.ndarray:

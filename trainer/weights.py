@@ -101,6 +101,13 @@ def order_from(arrays: Arrays, events: int, hidden: list[int]) -> Order:
     return Order(arrays[FIRST_STAGE], ranker)
 
 
+def go_half_way(ranker: Ranker, arrays: Arrays) -> None:
+    """Gives a ranker the mean of its weights and of those of `order_arrays`, from which it was trained on: that
+    generalises better than either (Wortsman et al. 2022, arXiv 2109.01903)."""
+    for n, variable in enumerate(ranker.variables):
+        variable.assign((variable + arrays[f"ranker_{n}"]) / 2)
+
+
 def save(arrays: dict[str, Arrays], folder: str) -> None:
     """Writes each entry as a file of a folder."""
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -120,11 +120,13 @@ def test_a_warm_start_goes_on_from_the_weights(trained, tmp_path):
 
 def test_each_warm_start_takes_the_ranking_stage_on_from_the_last_training_from_nothing(trained, tmp_path, monkeypatch):
     fitted, earlier = trained
-    learned = []
+    learned, ends = [], []
 
     def noted(lists, hyper, epochs, seed, known):
         learned.append((np.unique(lists.windows).tolist(), epochs, order_arrays(Order(weights_of_first, known))))
-        return train_ranker(lists, hyper, epochs, seed, known)
+        ranker = train_ranker(lists, hyper, epochs, seed, known)
+        ends.append(order_arrays(Order(weights_of_first, ranker)))
+        return ranker
 
     weights_of_first = earlier["order_cut"]["weights"]
     monkeypatch.setattr("trainer.fitting.train_ranker", noted)
@@ -142,10 +144,13 @@ def test_each_warm_start_takes_the_ranking_stage_on_from_the_last_training_from_
     assert set(again.weights) == set(fitted.weights)
     epochs = settings["ranking"]["epochs"]
     assert [(numbers, passes) for numbers, passes, _ in learned] == [([2], 2 * epochs), ([2, CUT], 3 * epochs // 2)]
-    for name, (_, _, known) in zip(("cut", "now"), learned, strict=True):
+    for name, (_, _, known), end in zip(("cut", "now"), learned, ends, strict=True):
         fresh = earlier[f"fresh_order_{name}"]
+        half_way = {part: (value + fresh[part]) / 2 for part, value in end.items() if part != "weights"}
+        assert not order_arrays_equal(end, fresh)
+        for part, value in half_way.items():
+            assert again.weights[f"order_{name}"][part] == pytest.approx(value, abs=1e-6)
         assert order_arrays_equal(known, fresh) and order_arrays_equal(again.weights[f"fresh_order_{name}"], fresh)
-        assert not order_arrays_equal(again.weights[f"order_{name}"], fresh)
 
 
 def test_the_windows_that_the_earlier_training_has_seen_some_of_teach_nothing(trained, tmp_path):
