@@ -160,7 +160,7 @@ def main(
         place = folder or Path(temporary)
         shop = place / "retail"
         if not (shop / names.BEHAVIORS).exists():
-            write_online_retail(str(shop), archive, *(day and day.date() for day in (start, until)))
+            write_online_retail(str(shop), archive, start and start.date(), until and until.date())
         run_all(config, shop, days, anew_every or days, fresh_every, place, Console(width=110))
 
 
