@@ -5,7 +5,6 @@ Every input is batch-first. An optional input has a default with one row, which 
 
 import inspect
 import os
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +15,7 @@ from schema.signatures import input_specs
 from trainer.channels import CONTEXT, ITEMS, TEXT, TOWERS, USERS, Query
 from trainer.data import Catalog, States, with_a_column
 from trainer.evaluated_lists import list_facts
+from trainer.feature_graph import FeatureGraph
 from trainer.feed import Feed
 from trainer.pools import Among
 from trainer.preprocessing import EVENT_VOCABULARY
@@ -61,9 +61,8 @@ class Servable(tf.Module):
     ):
         super().__init__(name=names.MODEL_NAME)
         self._then, self._now, self._encoder = then, now, encoder
-        # Attached, since only tables of tracked objects are initialised when the model is loaded.
-        self._transform = transform.transform_features_layer()
-        self._indexers = {raw: _indexer(self._transform, raw, indexed) for raw, indexed in _INDEXED.items()}
+        self._features = FeatureGraph(transform)
+        self._indexers = {raw: self._features.of_values(raw, indexed) for raw, indexed in _INDEXED.items()}
         self._raw_spec = {
             name: transform.raw_feature_spec()[name]
             for name in (
@@ -111,7 +110,8 @@ class Servable(tf.Module):
 
     def _index(self, strings: tf.Tensor, raw: str) -> tf.Tensor:
         """Runs strings of any shape through Transform's graph as the feature `raw`; int64 of the same shape."""
-        return tf.reshape(self._indexers[raw](tf.reshape(strings, [-1])), tf.shape(strings))
+        filled = tf.where(strings == names.PADDING, _NOTHING, strings)
+        return tf.reshape(self._indexers[raw](tf.reshape(filled, [-1])), tf.shape(strings))
 
     def _trait_index(self, traits: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
         """[batch, most] strings to trait indices, -1 where padded."""
@@ -379,18 +379,6 @@ class Servable(tf.Module):
             )
         ]
         return tf.where(items >= 0, (shares[0] + shares[1]) / 2, np.float32("nan"))
-
-
-def _indexer(transform: tf.keras.layers.Layer, raw: str, indexed: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """[n] strings of one feature to [n] int64, by Transform's graph. A function of its own, so that the graph is in the
-    export once for each feature, and not for each place that looks something up."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-    def index(strings: tf.Tensor) -> tf.Tensor:
-        filled = tf.where(strings == names.PADDING, _NOTHING, strings)
-        return transform({raw: tf.sparse.from_dense(filled[:, tf.newaxis])})[indexed].values
-
-    return index
 
 
 def _rows(value: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
