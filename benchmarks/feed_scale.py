@@ -90,7 +90,7 @@ def channels_of(catalog: Catalog, states: States, first_times: np.ndarray, setti
         np.zeros(len(states.seen.values), np.int64),
         np.zeros(len(states.seen.values), np.int64),
     )
-    filters: Filters = learn_filters(interaction_matrix(pairs, users, items), ranking, 1)
+    filters: Filters = learn_filters(interaction_matrix(pairs, users, items), ranking, 1, ranking["factor_rounds"])
     crowd = states.take(np.arange(min(users, ranking["crowd"])))
     enabled = tuple(name for name, is_on in ranking["channels"].items() if is_on)
     texts = Retriever(tf.Variable(catalog.text_embeddings, trainable=False), settings["retrieval"])

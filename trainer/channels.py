@@ -132,6 +132,11 @@ class Channels(tf.Module):
         """[items, text dimensions] float32."""
         return self.by_text.vectors
 
+    @property
+    def item_factors(self) -> np.ndarray:
+        """[items, factors] float32 of the matrix factorisation."""
+        return self._filters.factors.items.numpy()
+
     def propose(self, count: int) -> None:
         """Has each channel propose so many items from now on, see `among`."""
         self._proposed = min(count, self._items)

@@ -53,8 +53,11 @@ class Filters(NamedTuple):
     factors: Factors
 
 
-def learn_filters(matrix: sp.csr_matrix, hyper: dict[str, Any], seed: int) -> Filters:
-    """Learns all of them from a matrix [users, items] of 0 and 1; `hyper` is the configuration's `ranking` section."""
+def learn_filters(
+    matrix: sp.csr_matrix, hyper: dict[str, Any], seed: int, rounds: int, start: np.ndarray | None = None
+) -> Filters:
+    """Learns all of them from a matrix [users, items] of 0 and 1; `hyper` is the configuration's `ranking` section,
+    `rounds` and `start` are of `als_factors`."""
     return Filters(
         ease_neighbours(matrix, hyper["regularisation"], hyper["neighbours"], hyper["exact_items"]),
         cosine_neighbours(matrix, hyper["shrinkage"], hyper["nearest_items"], hyper["neighbours"]),
@@ -63,8 +66,9 @@ def learn_filters(matrix: sp.csr_matrix, hyper: dict[str, Any], seed: int) -> Fi
             hyper["factors"],
             hyper["factor_weight"],
             hyper["factor_regularisation"],
-            hyper["factor_rounds"],
+            rounds,
             seed,
+            start,
         ),
     )
 
@@ -152,7 +156,13 @@ def cosine_neighbours(matrix: sp.csr_matrix, shrinkage: float, nearest: int, n: 
 
 
 def als_factors(
-    matrix: sp.csr_matrix, n: int, weight: float, regularisation: float, iterations: int, seed: int
+    matrix: sp.csr_matrix,
+    n: int,
+    weight: float,
+    regularisation: float,
+    iterations: int,
+    seed: int,
+    start: np.ndarray | None = None,
 ) -> Factors:
     """Implicit matrix factorisation by alternating least squares (Hu, Koren and Volinsky 2008, doi
     10.1109/ICDM.2008.22): every pair is there, as 0 or 1, and those that are 1 count more.
@@ -164,13 +174,19 @@ def als_factors(
       regularisation: lambda.
       iterations: rounds of users and items.
       seed: of the factors' start.
+      start: [items, n], the items' factors to begin with, zeros for one that has none; None for small random ones.
     """
-    random = np.random.default_rng(seed)
-    items = tf.constant(random.standard_normal((matrix.shape[1], n)) * 0.01, tf.float32)
+    if start is None:
+        start = np.random.default_rng(seed).standard_normal((matrix.shape[1], n)) * 0.01
+    items = tf.constant(start, tf.float32)
     by_item, identity = matrix.T.tocsr(), regularisation * tf.eye(n)
     for _ in range(iterations):
         users = _solved(matrix, items, weight, identity)
         items = _solved(by_item, users, weight, identity)
+    missing = np.flatnonzero(~items.numpy().any(axis=1) & (matrix.getnnz(axis=0) > 0))
+    if len(missing):
+        theirs = _solved(by_item[missing], _solved(matrix, items, weight, identity), weight, identity)
+        items = tf.tensor_scatter_nd_update(items, missing[:, np.newaxis], theirs)
     gram = tf.matmul(items, items, transpose_a=True) + identity
     return Factors(items.numpy(), gram.numpy(), np.array(weight, np.float32))
 

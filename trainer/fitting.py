@@ -34,13 +34,16 @@ from trainer.weights import (
     fresh_order_of,
     go_half_way,
     goes_on,
+    item_factors_of,
     order_arrays,
     order_from,
     order_of,
     towers_of,
+    with_item_factors,
 )
 
 progress = logging.getLogger("homefeed.progress")
+_GOING_ON = 4  # factors of a log that has grown are near those before: so manieth part of the rounds gets as close
 
 
 class Fitted(NamedTuple):
@@ -79,10 +82,15 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     windows = [(*window, names.WINDOWS_TOWERS) for window in _windows(data, model, earlier)]
     order_before = earlier.get(order_of(names.CUT_TOWERS), {})
     weights, lists, feeds = order_before.get(FIRST_STAGE), list[Lists](), list[Feed]()
+    factors: dict[str, np.ndarray] = {}  # those of the items, of each towers' last window
     for number, states, name in [*windows, *plan]:
         if name not in made:
             made[name] = make(number, states, name)
-        channels = _channels(data, made[name], texts, settings, number, states)
+        start = _item_factors(factors, earlier, name, data, hyper["factors"])
+        channels = _channels(data, made[name], texts, settings, number, states, start)
+        if name not in factors:
+            make.weights[name] = with_item_factors(make.weights[name], channels.item_factors)
+        factors[name] = channels.item_factors
         if weights is not None and len(weights) != len(channels.names_of()):
             raise InputError(OTHER_RANKING)
         if name != names.WINDOWS_TOWERS:
@@ -99,6 +107,8 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
             lists.append(candidate_lists(channels, states, offered, weights, hyper, events))
     if len(windows) > 1 and _are_times(data.windows):
         make(*windows[-1])
+        last = names.WINDOWS_TOWERS
+        make.weights[last] = with_item_factors(make.weights[last], factors[last])
     # Where there was no window that they have not seen, the windows' towers wait.
     waiting = {name: arrays for name, arrays in earlier.items() if name == names.WINDOWS_TOWERS}
     return Fitted(feeds[0], feeds[-1], waiting | make.weights)
@@ -182,18 +192,38 @@ def _windows(data: TrainingData, model: Mapping[str, Any], earlier: Mapping[str,
     return [window for window, opens in zip(windows, is_open, strict=True) if opens and len(with_targets(window[1]))]
 
 
+def _item_factors(
+    known: dict[str, np.ndarray], earlier: Mapping[str, Arrays], name: str, data: TrainingData, n: int
+) -> np.ndarray | None:
+    """The items' factors to go on from, by a part of the log that is gone over now: those beside the same towers, else
+    an earlier window's (the last of `known`); None where there are none yet."""
+    if name in known:
+        return known[name]
+    found = item_factors_of(earlier.get(name, {}), data.vocabulary.items, n)
+    return found if found is not None else next(reversed(known.values()), None)
+
+
 def _channels(
-    data: TrainingData, model: TwoTower, texts: Retriever, settings: dict[str, Any], window: int, states: States
+    data: TrainingData,
+    model: TwoTower,
+    texts: Retriever,
+    settings: dict[str, Any],
+    window: int,
+    states: States,
+    start: np.ndarray | None,
 ) -> Channels:
-    """The channels as of a window's start; `states` are those of all users then, as far as there are any."""
-    hyper = settings["ranking"]
+    """The channels as of a window's start; `states` are those of all users then, as far as there are any, and `start`
+    the items' factors ([items, n]) by a part of the log, where there are any."""
+    hyper, rounds = settings["ranking"], settings["ranking"]["factor_rounds"]
+    if start is not None:
+        rounds = 0 if settings["model"]["start"] == names.REINDEX else -(-rounds // _GOING_ON)
     pairs, items = data.pairs.before(window), len(data.catalog)
     progress.info("channels of %d pairs", len(pairs.items))
     matrix = interaction_matrix(pairs, len(data.vocabulary.users), items)
     first = np.full(items, NEVER)
     known = pairs.items >= 0
     np.minimum.at(first, pairs.items[known], pairs.timestamps[known])
-    filters = learn_filters(matrix, hyper, settings["model"]["seed"])
+    filters = learn_filters(matrix, hyper, settings["model"]["seed"], rounds, start)
     # The latest users, where there are more than are compared.
     crowd = states.take(np.argsort(-states.history_times[:, 0], kind="stable")[: hyper["crowd"]])
     vectors = embed_states(model, crowd, items)

@@ -18,7 +18,7 @@ OTHER_RANKING = (
     "the configuration's channels or ranking section have changed since the model that is to be continued; run once "
     "with model.start=fresh."
 )
-_UNTIL = "until"
+_UNTIL, _ITEM_FACTORS = "until", "item_factors"
 FIRST_STAGE = "weights"  # of `order_arrays`
 
 
@@ -76,6 +76,20 @@ def _moved(old: np.ndarray, fresh: np.ndarray, old_names: list[bytes], names: Se
     moved[: len(rows)][rows >= 0] = old[rows[rows >= 0]]
     moved[len(rows) :] = old[len(old_names) :]
     return moved
+
+
+def with_item_factors(arrays: Arrays, factors: np.ndarray) -> Arrays:
+    """`tower_arrays` with what the matrix factorisation beside the towers has learned of each item ([items, n])."""
+    return {**arrays, _ITEM_FACTORS: factors}
+
+
+def item_factors_of(arrays: Arrays, items: Sequence[bytes], n: int) -> np.ndarray | None:
+    """[items, n] float32: those of `with_item_factors` by the items' names, zeros for one that has none; None where
+    there are none of so many numbers."""
+    found = arrays.get(_ITEM_FACTORS)
+    if found is None or found.shape[1] != n:
+        return None
+    return _moved(found, np.zeros((len(items), n), np.float32), arrays["items"].tolist(), items)
 
 
 def order_arrays(order: Order) -> Arrays:

@@ -106,7 +106,9 @@ class Ranking(Section):
         1.0, gt=0, description="what an observed pair counts more than another, which counts 1"
     )
     factor_regularisation: float = Field(10.0, gt=0, description="the matrix factorisation's lambda")
-    factor_rounds: int = Field(12, ge=1, description="of alternating least squares")
+    factor_rounds: int = Field(
+        12, ge=1, description="of alternating least squares; a quarter where they go on from an earlier window"
+    )
     nearest_users: int = Field(200, ge=1, description="users whose histories speak for an item")
     crowd: int = Field(100_000, ge=1, description="latest users among whom the nearest are looked for")
     candidates: int = Field(1_000, ge=10, description="items that the ranking stage orders")

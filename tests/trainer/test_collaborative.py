@@ -99,5 +99,37 @@ def test_rows_are_solved_in_parts_as_they_are_together(matrix, monkeypatch):
     assert als_factors(matrix, 4, 3.0, 0.5, 5, seed=2).items == pytest.approx(whole.items, abs=1e-4)
 
 
+def gram_of(factors):
+    """What does not depend on how factors are turned."""
+    return factors.items @ factors.items.T
+
+
+def test_factors_that_are_gone_on_from_come_closer_than_those_from_nothing(matrix):
+    """From those of a log without the last user."""
+    earlier = als_factors(matrix[:-1], 4, 3.0, 0.5, 200, 2).items
+    best, going_on, anew = (
+        gram_of(als_factors(matrix, 4, 3.0, 0.5, n, 2, s)) for n, s in ((400, earlier), (2, earlier), (2, None))
+    )
+    assert 0 < np.linalg.norm(going_on - best) < np.linalg.norm(anew - best) / 2
+
+
+def test_without_rounds_only_an_item_without_factors_gets_any(matrix):
+    """By what its users have, as a round would solve for it."""
+    learned = als_factors(matrix, 4, 3.0, 0.5, 400, 2).items
+    start = learned.copy()
+    start[3] = 0
+    found = als_factors(matrix, 4, 3.0, 0.5, 0, 2, start).items
+    assert np.delete(found, 3, axis=0).tolist() == np.delete(learned, 3, axis=0).tolist()
+    assert not found[8].any()  # nobody has had it
+    others, x = np.delete(learned, 3, axis=0), matrix.toarray()
+    rows = np.delete(x, 3, axis=1)
+    gram = others.T @ others + 0.5 * np.eye(4)
+    users = np.stack([np.linalg.solve(gram + 3.0 * (others.T * row) @ others, 4.0 * row @ others) for row in rows])
+    gram = users.T @ users + 0.5 * np.eye(4)
+    assert found[3] == pytest.approx(
+        np.linalg.solve(gram + 3.0 * (users.T * x[:, 3]) @ users, 4.0 * x[:, 3] @ users), abs=1e-3
+    )
+
+
 def test_factors_of_a_log_without_a_pair_are_none():
     assert not als_factors(sp.csr_matrix((3, 4), dtype=np.float32), 2, 1.0, 1.0, 2, seed=1).items.any()

@@ -11,6 +11,7 @@ from tests.trainer.shapes import DAY, catalog_of, vocabulary_of
 from tests.trainer.test_fitting import CUT, ITEMS, SETTINGS, USERS, data_of, inputs_of, scores
 from tests.trainer.test_two_tower import towers
 from trainer import weights
+from trainer.collaborative import als_factors, interaction_matrix
 from trainer.feed import Order
 from trainer.fitting import fit
 from trainer.ranker import train_ranker
@@ -56,6 +57,15 @@ def test_rows_go_to_whom_they_were_of_and_newcomers_stay_fresh():
     assert (items[1:] == old.candidate_tower.item_table.numpy()[:0:-1]).all()
     assert new.met.numpy()[1] == old.met.numpy()[11]
     assert weights.until_of(arrays) == 5
+
+
+def test_an_item_s_factors_go_to_it_and_a_newcomer_has_none():
+    learned = np.arange(1.0, 7, dtype=np.float32).reshape(3, 2)
+    arrays = weights.with_item_factors({"items": np.array([b"a", b"b", b"c"])}, learned)
+    found = weights.item_factors_of(arrays, [b"c", b"new", b"a"], 2)
+    assert found.tolist() == [[5, 6], [0, 0], [1, 2]]
+    assert weights.item_factors_of(arrays, [b"c"], 3) is None
+    assert weights.item_factors_of({}, [b"c"], 2) is None
 
 
 def test_weights_of_another_model_are_refused():
@@ -212,6 +222,15 @@ def test_the_windows_towers_come_to_the_last_window_for_the_next_training_where_
     assert untils == {"windows": 92 if are_times else 91, "cut": 93, "now": 99}
     further = [(2, (91 - 3) * DAY)] if are_times else []
     assert asked == [(1, 0), (CUT, 0), (CUT + 1, 0), *further]
+
+    def factors_at(window, rounds, start=None):
+        matrix = interaction_matrix(data.pairs.before(window), USERS, ITEMS)
+        return als_factors(matrix, 4, 1.0, 1.0, rounds, SETTINGS["model"]["seed"], start).items
+
+    # What goes along has seen no more than its towers; a later window's goes on from an earlier one's.
+    first = factors_at(1, SETTINGS["ranking"]["factor_rounds"])
+    expected = factors_at(2, 1, first) if are_times else first
+    assert fitted.weights["windows"]["item_factors"] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
