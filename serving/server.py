@@ -1,5 +1,6 @@
 """The embedded model server: TensorFlow Serving's protocols and flags over the same versioned folders."""
 
+import gc
 import logging
 import socket
 import threading
@@ -43,6 +44,7 @@ def serve(flags: Flags, shown: Shown | None = None) -> None:
     """
     log_to_stderr()
     stopped = told_to_end()
+    gc.freeze()  # no answer waits while the collector looks through what was imported
     with running_server(flags, shown) as (grpc_port, rest_port):
         what = flags.model_config_file or f"{flags.model_name} from {flags.model_base_path}"
         ports = [f"{name} on {port}" for name, port in (("gRPC", grpc_port), ("REST", rest_port)) if port]
