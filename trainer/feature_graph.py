@@ -2,26 +2,34 @@
 examples."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform import tf2_utils
 
 
-class FeatureGraph(tf.Module):
+class FeatureGraph:
     """Transform's graph as functions of single features.
 
     `TransformFeaturesLayer` runs the whole graph with stand-ins for all that is not given: hundreds of nodes around one
-    look-up, in each place that needs one. Here only what a feature depends on is there.
+    look-up, in each place that needs one, and a table for each look-up of the graph. Here only what a feature depends
+    on is there.
 
     Args:
-      transform: Transform's output. Its tables are tracked by this module, so that they are initialised where an export
-        that holds it is loaded.
+      transform: Transform's output.
+
+    Attributes:
+      tables: what the functions made so far look up in. An export has to track it, since only tables of tracked objects
+        are initialised where it is loaded.
     """
 
     def __init__(self, transform: tft.TFTransformOutput):
-        super().__init__(name="feature_graph")
         self._loaded = tf.saved_model.load(transform.transform_savedmodel_dir)
+        parts = tf.train.TrackableView(self._loaded).descendants()
+        kind = tf.saved_model.experimental.TrackableResource
+        self._tables = [(part.resource_handle, part) for part in parts if isinstance(part, kind)]
+        self.tables: list[Any] = [part for part in parts if isinstance(part, tf.saved_model.Asset)]
 
     def of_values(self, raw: str, feature: str) -> Callable[[tf.Tensor], tf.Tensor]:
         """[n] values of a raw feature to the [n] values of what Transform makes of them.
@@ -47,6 +55,7 @@ class FeatureGraph(tf.Module):
         others = given - {source.op.name} - {name.split(":")[0] for name in tables}
         if others:
             raise ValueError(f"{feature} depends on more than the values of {raw}: {', '.join(sorted(others))}.")
+        self.tables += [part for handle, part in self._tables if any(handle is outer for outer in tables.values())]
         graph = tf.compat.v1.GraphDef(node=[op.node_def for op in needed], versions=function.graph.graph_def_versions)
 
         # A function of its own, so that it is in the export once, and not in each place that looks something up.

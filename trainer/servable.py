@@ -61,8 +61,9 @@ class Servable(tf.Module):
     ):
         super().__init__(name=names.MODEL_NAME)
         self._then, self._now, self._encoder = then, now, encoder
-        self._features = FeatureGraph(transform)
-        self._indexers = {raw: self._features.of_values(raw, indexed) for raw, indexed in _INDEXED.items()}
+        features = FeatureGraph(transform)
+        self._indexers = {raw: features.of_values(raw, indexed) for raw, indexed in _INDEXED.items()}
+        self._tables = features.tables
         self._raw_spec = {
             name: transform.raw_feature_spec()[name]
             for name in (

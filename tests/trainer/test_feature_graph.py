@@ -51,7 +51,9 @@ def test_it_brings_along_nothing_but_its_own_look_up(transform):
 
 def test_its_tables_are_ready_where_it_is_loaded(transform, asked, tmp_path):
     features, exported = FeatureGraph(transform), tf.Module()
-    exported.features, exported.index = features, features.of_values(names.ITEM_ID, names.ITEM_INDEX)
+    exported.index = features.of_values(names.ITEM_ID, names.ITEM_INDEX)
+    exported.tables = features.tables
+    assert sum(hasattr(table, "resource_handle") for table in features.tables) == 1
     strings = tf.constant(asked["item"])
     tf.saved_model.save(exported, str(tmp_path), signatures={"index": exported.index})
     found = tf.saved_model.load(str(tmp_path)).signatures["index"](strings=strings)
