@@ -49,14 +49,16 @@ class FeatureGraph:
         # A function's output waits for all look-ups that it makes: what it passes on does not.
         source, result = inputs[raw].values, outputs[feature].values.op.inputs[0]
         needed = _upstream(result.op)
-        captured = zip(function.inputs[-len(function.captured_inputs) :], function.captured_inputs, strict=True)
+        given = len(function.inputs) - len(function.captured_inputs)  # the captured ones come last
+        captured = zip(function.inputs[given:], function.captured_inputs, strict=True)
         tables = {inner.name: outer for inner, outer in captured if inner.op in needed}
-        given = {op.name for op in needed if op.type == "Placeholder"}
-        others = given - {source.op.name} - {name.split(":")[0] for name in tables}
+        fed_ones = {source.name, *tables}
+        others = {op.name for op in needed if op.type == "Placeholder" and op.outputs[0].name not in fed_ones}
         if others:
             raise ValueError(f"{feature} depends on more than the values of {raw}: {', '.join(sorted(others))}.")
         self.tables += [part for handle, part in self._tables if any(handle is outer for outer in tables.values())]
-        graph = tf.compat.v1.GraphDef(node=[op.node_def for op in needed], versions=function.graph.graph_def_versions)
+        nodes = [op.node_def for op in function.graph.get_operations() if op in needed]
+        graph = tf.compat.v1.GraphDef(node=nodes, versions=function.graph.graph_def_versions)
 
         # A function of its own, so that it is in the export once, and not in each place that looks something up.
         @tf.function(input_signature=[tf.TensorSpec([None], source.dtype)], autograph=False)

@@ -8,7 +8,7 @@ the last window before the cut, which is the one that is new to them.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,8 +86,8 @@ def fit(data: TrainingData, settings: dict[str, Any], folder: str) -> Fitted:
     for number, states, name in [*windows, *plan]:
         if name not in made:
             made[name] = make(number, states, name)
-        start = _item_factors(factors, earlier, name, data, hyper["factors"])
-        channels = _channels(data, made[name], texts, settings, number, states, start)
+        start, rounds = _item_factors(factors, earlier, name, data.vocabulary.items, settings)
+        channels = _channels(data, made[name], texts, settings, number, states, start, rounds)
         if name not in factors:
             make.weights[name] = with_item_factors(make.weights[name], channels.item_factors)
         factors[name] = channels.item_factors
@@ -193,14 +193,23 @@ def _windows(data: TrainingData, model: Mapping[str, Any], earlier: Mapping[str,
 
 
 def _item_factors(
-    known: dict[str, np.ndarray], earlier: Mapping[str, Arrays], name: str, data: TrainingData, n: int
-) -> np.ndarray | None:
-    """The items' factors to go on from, by a part of the log that is gone over now: those beside the same towers, else
-    an earlier window's (the last of `known`); None where there are none yet."""
+    known: dict[str, np.ndarray],
+    earlier: Mapping[str, Arrays],
+    name: str,
+    items: Sequence[bytes],
+    settings: Mapping[str, Any],
+) -> tuple[np.ndarray | None, int]:
+    """The items' factors ([items, n]) to go on from, of a part of the log that is learned from now, and in how many
+    rounds: those beside the same towers, by an earlier window or the earlier training, else an earlier window's (the
+    last of `known`); None where there are none yet."""
+    rounds = settings["ranking"]["factor_rounds"]
+    fewer = -(-rounds // _GOING_ON)
     if name in known:
-        return known[name]
-    found = item_factors_of(earlier.get(name, {}), data.vocabulary.items, n)
-    return found if found is not None else next(reversed(known.values()), None)
+        return known[name], fewer
+    found = item_factors_of(earlier.get(name, {}), items, settings["ranking"]["factors"])
+    if found is not None:
+        return found, 0 if settings["model"]["start"] == names.REINDEX else fewer
+    return next(((last, fewer) for last in reversed(known.values())), (None, rounds))
 
 
 def _channels(
@@ -211,12 +220,11 @@ def _channels(
     window: int,
     states: States,
     start: np.ndarray | None,
+    rounds: int,
 ) -> Channels:
-    """The channels as of a window's start; `states` are those of all users then, as far as there are any, and `start`
-    the items' factors ([items, n]) by a part of the log, where there are any."""
-    hyper, rounds = settings["ranking"], settings["ranking"]["factor_rounds"]
-    if start is not None:
-        rounds = 0 if settings["model"]["start"] == names.REINDEX else -(-rounds // _GOING_ON)
+    """The channels as of a window's start; `states` are those of all users then, as far as there are any; `start` and
+    `rounds` as of `_item_factors`."""
+    hyper = settings["ranking"]
     pairs, items = data.pairs.before(window), len(data.catalog)
     progress.info("channels of %d pairs", len(pairs.items))
     matrix = interaction_matrix(pairs, len(data.vocabulary.users), items)
