@@ -4,12 +4,10 @@ Kept in the cache, as days with fingerprints: those of the last blessed run, and
 is judged anew; and where the cache is deleted, so is every day.
 """
 
-import json
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
+from components.json_files import read_json, write_json
 from components.spans import Span, dump_spans, load_spans
-from schema.files import replace_text
 
 _BLESSED, _REFUSED = "blessed", "refused"
 
@@ -35,16 +33,13 @@ def note(cache_folder: str, window: Iterable[Span], blessed: bool, at_fault: Col
     else:
         new = [span for span in window if span not in known[_BLESSED]] if known[_BLESSED] else []
         known[_REFUSED] += [span for span in new if span.name in at_fault] or new
-    file = _file(cache_folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(file, json.dumps({key: dump_spans(spans) for key, spans in known.items()}))
+    write_json(_file(cache_folder), {key: dump_spans(spans) for key, spans in known.items()})
 
 
 def _read(cache_folder: str) -> dict[str, list[Span]]:
-    file = _file(cache_folder)
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known = read_json(_file(cache_folder), {})
     return {key: load_spans(known.get(key, "{}")) for key in (_BLESSED, _REFUSED)}
 
 
-def _file(cache_folder: str) -> Path:
-    return Path(cache_folder, "days.json")
+def _file(cache_folder: str) -> str:
+    return f"{cache_folder}/days.json"

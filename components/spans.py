@@ -19,6 +19,8 @@ from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples
 
 from components.examples import split_files
+from components.input_files import list_files, open_file
+from components.json_files import read_json, write_json
 from schema import names
 from schema.days import day_of
 from schema.errors import InputError
@@ -59,7 +61,7 @@ def load_spans(text: str) -> list[Span]:
 def span_files(base: str, span: str, suffix: str) -> list[str]:
     """A span's files, in order."""
     folder = base if span == names.ALL_SPLIT else f"{base}/{span}"
-    return sorted(fileio.glob(f"{folder}/*{suffix}"))
+    return [file.path for file in list_files(folder, (f"*{suffix}",))]
 
 
 def fingerprint_files(files: Iterable[str]) -> str:
@@ -67,7 +69,7 @@ def fingerprint_files(files: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for file in files:
         content = hashlib.sha256()
-        with fileio.open(file, "rb") as stream:
+        with open_file(file) as stream:
             while block := stream.read(1 << 22):
                 content.update(block)
         digest.update(Path(file).name.encode() + b"\0" + content.digest())
@@ -114,26 +116,18 @@ class SpanStore:
         versions = {done["fingerprint"]: done["version"] for done in self._all(span.name)}
         version = versions.get(span.fingerprint, max(versions.values(), default=0) + 1)
         done = {"fingerprint": span.fingerprint, "version": version, "details": dict(details or {})}
-        partial = f"{self.path(span)}/{_DONE}.partial"
-        with fileio.open(partial, "w") as file:
-            file.write(json.dumps(done))
-        fileio.rename(partial, f"{self.path(span)}/{_DONE}", overwrite=True)
+        write_json(f"{self.path(span)}/{_DONE}", done)
 
     def details(self, span: Span) -> dict[str, Any]:
         """What was said of the span when it was committed."""
-        return _read_json(f"{self.path(span)}/{_DONE}")["details"]
+        return read_json(f"{self.path(span)}/{_DONE}")["details"]
 
     def version(self, span: Span) -> int:
         """The committed span's version."""
-        return _read_json(f"{self.path(span)}/{_DONE}")["version"]
+        return read_json(f"{self.path(span)}/{_DONE}")["version"]
 
     def _all(self, name: str) -> list[dict[str, Any]]:
-        return [_read_json(path) for path in fileio.glob(f"{self._folder}/{name}/*/{_DONE}")]
-
-
-def _read_json(path: str) -> Any:
-    with fileio.open(path, "r") as file:
-        return json.loads(file.read())
+        return [read_json(path) for path in fileio.glob(f"{self._folder}/{name}/*/{_DONE}")]
 
 
 def name_splits(artifact: Artifact, spans: list[Span]) -> None:

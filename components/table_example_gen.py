@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 import apache_beam as beam
 import pyarrow as pa
@@ -138,7 +137,7 @@ def TableExampleGen(
         window = load_spans(spans)
     else:
         found = inspect_table(base, table)
-        suffix, window = found.suffix, window_of(found, days or None, Path(cache_folder, f"fingerprints-{table}.json"))
+        suffix, window = found.suffix, window_of(found, days or None, f"{cache_folder}/fingerprints-{table}.json")
         window = _without_refused(window, cache_folder) if table == names.BEHAVIORS else window
     store = SpanStore(
         f"{cache_folder}/examples/{table}",

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
-from apache_beam.io.filesystems import FileSystems
 
 from components.columnar import arrow_type, to_batch
+from components.input_files import open_file
 from schema import names
 from schema.errors import InputError
 
@@ -150,12 +150,12 @@ def _batches(path: str, wanted: list[str], broken: list[int]) -> Iterator[pa.Rec
 
 
 def _read_batches(path: str, wanted: list[str], broken: list[int]) -> Iterator[pa.RecordBatch]:
-    with FileSystems.open(path) as file:
+    with open_file(path) as file:
         if path.endswith(".parquet"):
             parquet = pa.parquet.ParquetFile(file)
             yield from parquet.iter_batches(columns=[c for c in parquet.schema_arrow.names if c in wanted])
             return
-        with FileSystems.open(path) as lines:
+        with open_file(path) as lines:
             present = [c for c in parse_header(lines.readline()) if c in wanted]
 
         def note(row: pa.csv.InvalidRow) -> str:

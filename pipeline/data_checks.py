@@ -12,6 +12,7 @@ import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from components.input_files import folder_exists
 from components.span_statistics_gen import FILE
 from components.span_validator import TRAINING
 from pipeline.config import Config
@@ -111,12 +112,11 @@ def _render(field: str, message: Any) -> str:
 
 
 def _tables(folder: str) -> dict[str, str]:
-    found = {table: str(Path(folder, table)) for table in names.TABLES if Path(folder, table).is_dir()}
+    places = {table: f"{folder.rstrip('/')}/{table}" for table in names.TABLES}
+    found = {table: place for table, place in places.items() if folder_exists(place)}
     for table in (names.BEHAVIORS, names.CATALOG):
         if table not in found:
-            raise InputError(
-                f"{Path(folder, table)}: is not there; give the folder that holds behaviors/ and catalog/."
-            )
+            raise InputError(f"{places[table]}: is not there; give the folder that holds behaviors/ and catalog/.")
     return found
 
 

@@ -83,7 +83,7 @@ def run_locally(
         metadata = metadata_of(root)
         with _told(root) as (log, steps):
             try:
-                memory = root / "cache" / "fingerprints.json"
+                memory = f"{root}/cache/fingerprints.json"
                 windows = {
                     name: Window(table, window_of(table, config.window.days, memory)) for name, table in tables.items()
                 }

@@ -44,8 +44,8 @@ def read_rows(folder: str, table: str, columns: Sequence[str], newest_first: boo
     found = inspect_table(folder, table)
     wanted = {name: names.COLUMNS[table][name] for name in columns}
     days = list(found.spans.values())
-    for path in (path for files in (reversed(days) if newest_first else days) for path in files):
-        for batch in read_batches(str(path.resolve()), found.base, wanted):
+    for file in (file for files in (reversed(days) if newest_first else days) for file in files):
+        for batch in read_batches(file.path, "", wanted):
             for row in rows_of(batch):
                 yield {name: _plain(row[name][0]) for name in columns if row.get(name)}
 

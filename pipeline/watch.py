@@ -141,7 +141,7 @@ def work_off(
 
 def settled(table: Table, span: str, seconds: float, now: float) -> bool:
     """Whether a day's files were last written so many seconds ago: what is still being written is no day yet."""
-    return all(now - file.stat().st_mtime >= seconds for file in table.spans[span])
+    return all(now - file.modified >= seconds for file in table.spans[span])
 
 
 def watch(
@@ -212,7 +212,7 @@ def _tidy_up(root: Path, keep: int) -> None:
 
 
 def _spans(table: Table, root: Path) -> list[Span]:
-    return window_of(table, None, root / "cache" / "fingerprints.json")
+    return window_of(table, None, f"{root}/cache/fingerprints.json")
 
 
 def _first(spans: list[Span], state: Mapping[str, Day]) -> list[Span]:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -77,20 +79,23 @@ def test_a_day_under_two_names_is_refused(tmp_path):
 
 def test_a_window_is_of_calendar_days_up_to_the_last(tmp_path):
     table = inspect_table(days_of(tmp_path, "2025-01-01", "2025-01-08", "2025-01-10"), names.BEHAVIORS)
-    assert [s.name for s in window_of(table, 3, tmp_path / "memory.json")] == ["2025-01-08", "2025-01-10"]
-    assert [s.name for s in window_of(table, 2, tmp_path / "memory.json")] == ["2025-01-10"]
-    assert [s.number for s in window_of(table, None, tmp_path / "memory.json")] == [20089, 20096, 20098]
+    assert [s.name for s in window_of(table, 3, f"{tmp_path}/memory.json")] == ["2025-01-08", "2025-01-10"]
+    assert [s.name for s in window_of(table, 2, f"{tmp_path}/memory.json")] == ["2025-01-10"]
+    assert [s.number for s in window_of(table, None, f"{tmp_path}/memory.json")] == [20089, 20096, 20098]
 
 
 def test_a_day_s_fingerprint_is_of_its_content(tmp_path):
-    days_of(tmp_path / "log", "2025-01-01", "2025-01-02")
-    table, memory = inspect_table(tmp_path / "log", names.BEHAVIORS), tmp_path / "cache" / "memory.json"
-    before = window_of(table, None, memory)
-    assert window_of(table, None, memory) == window_of(table, None, tmp_path / "no memory.json") == before
-    file = tmp_path / "log" / "2025-01-02" / "a.csv"
+    log, memory = days_of(tmp_path / "log", "2025-01-01", "2025-01-02"), f"{tmp_path}/cache/memory.json"
+
+    def window(known: str = memory):
+        return window_of(inspect_table(log, names.BEHAVIORS), None, known)
+
+    before = window()
+    assert window() == window(f"{tmp_path}/no memory.json") == before
+    file = log / "2025-01-02" / "a.csv"
     file.touch()
-    assert window_of(table, None, memory) == before
+    assert window() == before
     file.write_text(HEADER + "u,i,view,2\n")
-    first, second = window_of(table, None, memory)
+    first, second = window()
     assert first == before[0] and second != before[1]
-    assert len(memory.read_text().split("2025-01-02")) == 2  # what was there before is forgotten
+    assert len(Path(memory).read_text().split("2025-01-02")) == 2  # what was there before is forgotten
