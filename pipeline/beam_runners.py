@@ -46,9 +46,11 @@ def _portable(beam: Beam) -> list[str]:
 
 
 def _dataflow(beam: Beam) -> list[str]:
-    for key in ("project", "region", "temp_location", "container_image"):
+    for key in ("project", "region", "temp_location", "container_image", "shared"):
         if not getattr(beam, key):
             raise InputError(f"the configuration: beam.{key} is empty; dataflow needs it.")
+    if not beam.shared.startswith("gs://"):
+        raise InputError(f"the configuration: beam.shared: {beam.shared} is no gs://bucket/path, which dataflow needs.")
     return [
         "--runner=DataflowRunner",
         f"--project={beam.project}",

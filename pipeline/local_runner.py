@@ -31,6 +31,7 @@ from pipeline.outcome import Outcome, read_outcome
 from pipeline.pipeline import Window, build_pipeline
 from pipeline.places import Places, code_version, schemas_folder
 from pipeline.report.page import report_file, write_report
+from pipeline.staging import of_local_runs
 from schema import errors, names
 from trainer.encoder_files import fingerprint, resolve_encoder
 
@@ -70,10 +71,12 @@ def run_locally(
         push = root / "serving" / names.MODEL_NAME
         if config.model.start == names.REINDEX and not (push.is_dir() and any(push.iterdir())):
             raise errors.InputError(f"{push}: holds no pushed model to re-index; `homefeed run` trains one.")
+        shared = config.beam.shared.rstrip("/")
+        cache = f"{shared or root}/cache"  # which Beam's workers write to
         places = Places(
             pipeline_root=str(root / "artifacts"),
-            cache=str(root / "cache"),
-            embeddings=config.encoder.cache or str(root / "cache" / "text_embeddings"),
+            cache=cache,
+            embeddings=config.encoder.cache or f"{cache}/text_embeddings",
             schemas=schemas_folder(config),
             encoder=encoder,
             encoder_fingerprint=fingerprint(encoder, config.encoder.max_tokens),
@@ -88,7 +91,7 @@ def run_locally(
                     name: Window(table, window_of(table, config.window.days, memory)) for name, table in tables.items()
                 }
                 dag = build_pipeline(config, windows, places, metadata, until)
-                with steps.of_launches(), _no_arguments(), _imports_set_aside():
+                with of_local_runs(shared), steps.of_launches(), _no_arguments(), _imports_set_aside():
                     LocalDagRunner().run(dag)
             except SystemExit as error:  # Beam's way of refusing options
                 raise errors.InputError(f"beam.args: Beam does not take these options; see {log}.") from error

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from pipeline.config import Config, load_config
 from schema import names
+from tests.bucket import bucket_server
 
 # Machines that share their cores are slow now and then; that says nothing about a property.
 hypothesis.settings.register_profile("homefeed", deadline=None)
@@ -63,6 +65,19 @@ class Shop:
     def artifact(self, node: str, key: str) -> Path:
         """Folder of the newest artifact of a node's output."""
         return max((self.workspace / "artifacts" / node / key).iterdir(), key=lambda p: int(p.name))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    """Objects of the bucket `tests.bucket.BUCKET` of Google Cloud Storage, as name -> content."""
+    from apache_beam.io.gcp import gcsio
+
+    objects: dict[str, bytes] = {}
+    with bucket_server(objects) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        # Whoever has no credentials is asked four times for them.
+        monkeypatch.setattr(gcsio.auth, "get_service_credentials", lambda options: None)
+        yield objects
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import tempfile
 from typing import Any
 
@@ -41,10 +40,10 @@ def run_fn(fn_args: FnArgs) -> None:
         users, items = data.users.user_ids.tolist(), data.catalog.item_ids.tolist()
         export(servable, fn_args.serving_model_dir, defaults, users, items)
     weights.save(fitted.weights, weights.weights_folder(fn_args.serving_model_dir))
-    shutil.copytree(folder, fn_args.model_run_dir, ignore=shutil.ignore_patterns("latest", "best"), dirs_exist_ok=True)
+    _copy_curves(folder, fn_args.model_run_dir)
     with tf.io.gfile.GFile(f"{fn_args.model_run_dir}/{CURVE_FILE}", "w") as file:
         json.dump(fitted.now.channels.alike.curve(RECALLED), file)
-    shutil.rmtree(folder)
+    tf.io.gfile.rmtree(folder)
 
 
 def _checkpoints(settings: dict[str, Any], fn_args: FnArgs) -> str:
@@ -52,3 +51,13 @@ def _checkpoints(settings: dict[str, Any], fn_args: FnArgs) -> str:
     paths = [fn_args.transform_graph_path, fn_args.train_files, fn_args.base_model]
     inputs = json.dumps([settings, paths], sort_keys=True, default=str)
     return f"{settings['checkpoints']}/{hashlib.sha256(inputs.encode()).hexdigest()[:16]}"
+
+
+def _copy_curves(folder: str, target: str) -> None:
+    """Copies what TensorBoard and the report read from the folder of checkpoints: all but these."""
+    for place, folders, files in tf.io.gfile.walk(folder):
+        folders[:] = [name for name in folders if name.rstrip("/") not in ("latest", "best")]
+        there = place.replace(folder, target, 1)
+        tf.io.gfile.makedirs(there)
+        for name in files:
+            tf.io.gfile.copy(f"{place}/{name}", f"{there}/{name}", overwrite=True)

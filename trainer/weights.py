@@ -1,11 +1,13 @@
 """What one training leaves to the next: the towers' weights by the names of users, items and categories, since their
 numbers change with every log and catalogue, and what the ranking stage has learned."""
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from schema import names
 from schema.errors import InputError
@@ -123,10 +125,13 @@ def go_half_way(ranker: Ranker, arrays: Arrays) -> None:
 
 
 def save(arrays: dict[str, Arrays], folder: str) -> None:
-    """Writes each entry as a file of a folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    """Writes each entry as a file of a folder, on whatever file system that is."""
+    tf.io.gfile.makedirs(folder)
     for name, values in arrays.items():
-        np.savez_compressed(f"{folder}/{name}.npz", **values)
+        content = io.BytesIO()
+        np.savez_compressed(content, **values)
+        with tf.io.gfile.GFile(f"{folder}/{name}.npz", "wb") as file:
+            file.write(content.getvalue())
 
 
 def load(folder: str) -> dict[str, Arrays]:
@@ -135,14 +140,21 @@ def load(folder: str) -> dict[str, Arrays]:
     Raises:
       InputError: there are no weights.
     """
-    files = sorted(Path(folder).glob("*.npz"))
+    files = _files(folder)
     if not files:
         raise InputError(f"{folder}: holds no weights; the model was exported by an older homefeed: train anew.")
-    found = {}
-    for file in files:
-        with np.load(file, allow_pickle=False) as values:
-            found[file.stem] = dict(values)
-    return found
+    return {name: dict(_open(file)) for name, file in files.items()}
+
+
+def _files(folder: str) -> dict[str, str]:
+    """Entry -> the file that `save` has written."""
+    return {Path(path).stem: path for path in sorted(tf.io.gfile.glob(f"{folder}/*.npz"))}
+
+
+def _open(path: str) -> Mapping[str, np.ndarray]:
+    """A file's arrays, each of which is read when it is asked for."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return np.load(io.BytesIO(file.read()), allow_pickle=False)
 
 
 def until_of(arrays: Mapping[str, np.ndarray]) -> int:
@@ -176,14 +188,8 @@ def learned(export_folder: str, model: Mapping[str, Any]) -> dict[str, int]:
       For each of the towers that go on, the moment that the earlier training of them has seen the log up to, seconds
       since 1970 UTC; empty where the earlier model lacks some, and all are trained from nothing.
     """
-    files = {file.stem: file for file in Path(weights_folder(export_folder)).glob("*.npz")}
-    if not goes_on(files, model):
-        return {}
-    found = {}
-    for towers in _going_on(model):
-        with np.load(files[towers], allow_pickle=False) as values:
-            found[towers] = until_of(values)
-    return found
+    files = _files(weights_folder(export_folder))
+    return {towers: until_of(_open(files[towers])) for towers in _going_on(model)} if goes_on(files, model) else {}
 
 
 def towers_of(model: Mapping[str, Any]) -> list[str]:

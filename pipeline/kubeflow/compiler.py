@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.kubeflow.v2.kubeflow_v2_dag_runner import KubeflowV2DagRunner, KubeflowV2DagRunnerConfig
 from tfx.types import Channel
 from tfx.utils import name_utils
@@ -20,7 +21,7 @@ from components.input_folders import Table
 from components.last_pushed_model import LastPushedModel
 from pipeline.config import Config
 from pipeline.kubeflow.placeholders import FINGERPRINT, PREFIX, stand_in
-from pipeline.kubeflow.settings import PARAMETERS, SECRET, VOLUME, Kubeflow, Resources
+from pipeline.kubeflow.settings import PARAMETERS, SECRET, SHARED, VOLUME, Kubeflow, Resources
 from pipeline.pipeline import Window, build_pipeline
 from pipeline.places import REPORT, Places, code_version
 from schema import names
@@ -89,9 +90,14 @@ def pipeline_spec(config: Config, with_users: bool) -> dict[str, Any]:
     spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
     given = [name for name in PARAMETERS if with_users or name != names.USERS]
     _add_parameters(spec, given, config)
+    if config.beam.shared:
+        told = {"defaultValue": config.beam.shared, "description": "folder that Beam's workers see"}
+        spec["root"]["inputDefinitions"]["parameters"][SHARED] = {**_STRING, **told}
     for node in pipeline.components:
         _add_types(spec, node)
         _add_settings(spec, node.id, config.kubeflow)
+        if config.beam.shared and isinstance(node.executor_spec, BeamExecutorSpec):
+            _add_parameter(spec, node.id, SHARED)
     return spec
 
 
@@ -107,13 +113,19 @@ def _add_parameters(spec: dict[str, Any], given: list[str], config: Config) -> N
         if default:
             root[name] = {**_STRING, "defaultValue": default, "description": what}
     spec["root"]["inputDefinitions"] = {"parameters": root}
-    for task in spec["root"]["dag"]["tasks"].values():
-        component = spec["components"][task["componentRef"]["name"]]
+    for step, task in spec["root"]["dag"]["tasks"].items():
         told = json.dumps(task.get("inputs", {}).get("parameters", {}))
         for name in given:
             if stand_in(name) in told or (name == "encoder" and stand_in(FINGERPRINT) in told):
-                task["inputs"]["parameters"][PREFIX + name] = {"componentInputParameter": name}
-                component["inputDefinitions"]["parameters"][PREFIX + name] = dict(_STRING)
+                _add_parameter(spec, step, name)
+
+
+def _add_parameter(spec: dict[str, Any], step: str, name: str) -> None:
+    """Gives a step a runtime parameter of the pipeline."""
+    task = spec["root"]["dag"]["tasks"][step]
+    task["inputs"]["parameters"][PREFIX + name] = {"componentInputParameter": name}
+    component = spec["components"][task["componentRef"]["name"]]
+    component["inputDefinitions"]["parameters"][PREFIX + name] = dict(_STRING)
 
 
 def _add_types(spec: dict[str, Any], node: BaseNode) -> None:

@@ -17,7 +17,7 @@ PARAMETERS = {
     "encoder": "folder of the text encoder; empty: the image's own",
     "schemas": "folder of the curated schemas; empty: the image's own",
 }
-VOLUME, SECRET = "volume", "secret"
+VOLUME, SECRET, SHARED = "volume", "secret", "shared"
 
 
 class Resources(Section):

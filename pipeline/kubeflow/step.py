@@ -30,6 +30,8 @@ from tfx.utils import import_utils
 
 from components.last_pushed_model import is_missing
 from pipeline.kubeflow.placeholders import FINGERPRINT, PREFIX, fill
+from pipeline.kubeflow.settings import SHARED
+from pipeline.staging import is_seen, staged
 from schema.errors import HomefeedError
 from trainer.encoder_files import fingerprint, resolve_encoder
 
@@ -74,6 +76,7 @@ def run_step(
         places["encoder"] = resolve_encoder(places["encoder"])
     if "schemas" in places:
         places["schemas"] = places["schemas"] or str(_SCHEMAS)
+    shared = places.pop(SHARED, "").rstrip("/")
     ids: dict[int, str] = {}
     found = {
         kind: _artifacts(lists, types[kind], ids)
@@ -84,14 +87,15 @@ def run_step(
     uris = {name: artifact.uri for name, (artifact,) in outputs.items()}
     for artifacts in (*inputs.values(), *outputs.values()):
         for artifact in artifacts:
-            artifact.uri = local_path(artifact.uri)
+            artifact.uri = artifact.uri if is_seen(artifact.uri, shared) else local_path(artifact.uri)
     for (artifact,) in outputs.values():
         fileio.makedirs(artifact.uri)
     properties = entrypoint.parse_execution_properties(parameters, {}, inputs_spec)
     if "max_tokens" in properties:
         places[FINGERPRINT] = fingerprint(places["encoder"], properties["max_tokens"])
     executor = _executor(executor_class, beam_args, local_path(executor_input.outputs.output_file))
-    executor.Do(inputs, outputs, {name: fill(value, places) for name, value in properties.items()})
+    with staged(inputs, outputs, shared):
+        executor.Do(inputs, outputs, {name: fill(value, places) for name, value in properties.items()})
     outputs_utils.tag_output_artifacts_with_version(outputs)
     for name, (artifact,) in outputs.items():
         artifact.uri = uris[name]

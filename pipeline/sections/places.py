@@ -26,6 +26,11 @@ class Beam(Section):
         "loopback", description="flink, spark: where workers run; loopback is this process, for one machine"
     )
     environment_config: str = Field("", description="the image, address or command of docker, external or process")
+    shared: str = Field(
+        "",
+        description="folder, or gs://bucket/path, that workers on other machines see: what a step reads and writes "
+        "lies there while it runs; empty: they see the same folders as the step; dataflow: is to be given",
+    )
     project: str = Field("", description="dataflow: the Google Cloud project")
     region: str = Field("", description="dataflow: the region")
     temp_location: str = Field("", description="dataflow: gs://bucket/path")

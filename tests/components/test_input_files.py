@@ -1,7 +1,6 @@
 """Input files in a bucket are read like those of a folder."""
 
 import pytest
-from apache_beam.io.gcp import gcsio
 
 from components.columnar import rows_of
 from components.input_files import base_of, folder_exists, list_files, open_file
@@ -9,21 +8,10 @@ from components.input_folders import inspect_table, window_of
 from components.table_reader import read_batches
 from schema import names
 from schema.errors import InputError
-from tests.bucket import BUCKET, bucket_server
+from tests.bucket import BUCKET
 
 HEADER = "user_id,item_id,event,timestamp\n"
 LOG = f"gs://{BUCKET}/log"
-
-
-@pytest.fixture
-def bucket(monkeypatch):
-    """Objects of a bucket of Google Cloud Storage, as name -> content."""
-    objects: dict[str, bytes] = {}
-    with bucket_server(objects) as url:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        # Whoever has no credentials is asked four times for them.
-        monkeypatch.setattr(gcsio.auth, "get_service_credentials", lambda options: None)
-        yield objects
 
 
 def put(objects, **days):

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from tfx.types.standard_artifacts import Examples
 
+from components.refused_days import left_out, note
 from components.spans import (
     Span,
     SpanStore,
@@ -101,3 +102,15 @@ def test_files_that_change_while_they_are_read_are_told(tmp_path):
     file.write_text("two")
     with pytest.raises(InputError, match="changed while it was read"):
         check_unchanged(str(tmp_path), span, ".csv")
+
+
+def test_a_store_may_lie_where_no_path_leads():
+    """In TensorFlow's own file system in memory, as it may in a bucket."""
+    place, span = "ram://cache", Span("2025-01-02", "f")
+    store = SpanStore(f"{place}/examples", {"code": "c"})
+    assert store.missing([span]) == [span]
+    store.commit(span, {"rows": 3})
+    assert store.missing([span]) == [] and store.details(span) == {"rows": 3} and store.version(span) == 1
+    note(place, [span], True, set())
+    note(place, [span, Span("2025-01-03", "g")], False, set())
+    assert left_out(place) == [Span("2025-01-03", "g")]

@@ -53,12 +53,15 @@ def test_flink_and_spark_are_reached_over_their_job_server(runner):
 
 def test_dataflow_needs_its_project_place_and_image():
     keys = ["beam.project=p", "beam.region=r", "beam.temp_location=gs://b/t", "beam.container_image=i"]
+    keys.append("beam.shared=gs://b/beam")
     made = args("beam.runner=dataflow", *keys)
     assert {"--runner=DataflowRunner", "--project=p", "--region=r", "--sdk_container_image=i"} <= set(made)
     for missing in range(len(keys)):
         name = keys[missing].split("=")[0]
         with pytest.raises(InputError, match=name):
             args("beam.runner=dataflow", *keys[:missing], *keys[missing + 1 :])
+    with pytest.raises(InputError, match=r"/mnt/beam is no gs://"):
+        args("beam.runner=dataflow", *keys, "beam.shared=/mnt/beam")
     with pytest.raises(InputError, match=r"beam\.environment_config"):
         args("beam.runner=flink", "beam.environment=docker")
 
@@ -71,7 +74,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """A job server, ended by its own id."""
+    """A job server, or workers of it, ended by its own id."""
     with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
         try:
             for _ in range(120):

@@ -20,6 +20,7 @@ from pipeline.outcome import read_outcome
 from schema import names
 from schema.errors import GateRefused, HomefeedError, InputError
 from schema.saved_model import ServableModel
+from tests.bucket import BUCKET
 from tests.comparing import assert_same_artifacts
 from tests.conftest import SETTINGS
 
@@ -249,3 +250,13 @@ def test_a_killed_run_starts_again_and_ends_like_one_that_was_not(shop, config, 
         assert mine[names.ITEM_IDS].tolist() == undisturbed[names.ITEM_IDS].tolist()
         # Not nearer than the texts' embeddings, which depend a little on what they were batched with.
         np.testing.assert_allclose(mine[names.SCORES], undisturbed[names.SCORES], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_log_in_a_bucket_is_read_like_that_of_a_folder(shop, config, bucket, tmp_path):
+    for folder in shop.folders.values():
+        for file in Path(folder).rglob("*.csv"):
+            bucket[str(file.relative_to(shop.behaviors.parent))] = file.read_bytes()
+    folders = {table: f"gs://{BUCKET}/{table}" for table in shop.folders}
+    run_locally(config, folders, str(tmp_path / "w"), until="Transform")
+    assert_same_artifacts(tmp_path / "w", shop.workspace)

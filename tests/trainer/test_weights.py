@@ -39,6 +39,13 @@ def test_files_hold_what_was_trained(trained):
         }
 
 
+def test_files_may_lie_where_no_path_leads():
+    """In TensorFlow's own file system in memory, as they may in a bucket."""
+    weights.save({"cut": {"until": np.array(7), "users": np.array([b"a", b"b"])}}, "ram://weights")
+    (arrays,) = weights.load("ram://weights").values()
+    assert weights.until_of(arrays) == 7 and arrays["users"].tolist() == [b"a", b"b"]
+
+
 def test_rows_go_to_whom_they_were_of_and_newcomers_stay_fresh():
     catalog = catalog_of(12)
     old, new = towers(), towers()
