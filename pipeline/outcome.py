@@ -1,6 +1,7 @@
 """What a run did, read from ML Metadata: steps, metrics against thresholds, blessings, the pushed version."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,10 +135,16 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def shown_metrics(metrics: Iterable[str]) -> list[str]:
-    """In order. Ends of intervals have a place of their own; recall and NDCG are told at each k, the others at the
-    largest."""
-    own = [metric for metric in metrics if not metric.endswith(_DERIVED)]
+def shown_metrics(values: Mapping[str, float]) -> list[str]:
+    """Of metrics with their values those that say something, in order. Ends of intervals have a place of their own;
+    recall and NDCG are told at each k, the others at the largest; of an event that nobody did, nothing is."""
+    _, log_loss, calibration = names.PROBABILITY_METRICS
+    idle = {
+        name.replace(calibration, log_loss, 1)
+        for name, value in values.items()
+        if name.startswith(calibration) and math.isnan(value)
+    }
+    own = [n for n, value in values.items() if math.isfinite(value) and n not in idle and not n.endswith(_DERIVED)]
     largest = max(k for _, _, k in map(_metric_order, own))
     everywhere = names.USER_METRICS[:2]
     shown = [m for m in own if _metric_order(m)[2] in (0, largest) or m.startswith(everywhere)]

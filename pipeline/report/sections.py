@@ -180,7 +180,7 @@ def _evaluation(runs: Runs) -> Section:
     recall = names.AT_K.format(metric="recall", k=k)
     everywhere = told[0].evaluation.metrics[ALL]
     rows: list[Sequence[str]] = []
-    for metric in shown_metrics(metric for metric, value in everywhere.items() if math.isfinite(value)):
+    for metric in shown_metrics(everywhere):
         cells = [_value(run, ALL, metric) for run in told]
         change = _change(told, metric)
         rows.append((metric, *(cell for pair in cells for cell in pair), *change))
