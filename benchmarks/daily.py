@@ -6,13 +6,15 @@ The days before are trained on from scratch; then each day arrives, and is run a
 `--anew-every` of them, and after the last, all days so far are trained on from scratch, in a workspace of its own. Cost
 is the median day's time beside the full run's; quality is the newest day's model beside the one from scratch, both by
 the Evaluator, on the same held-out users. With `--folder` what was done is kept, and a benchmark that was ended goes on
-there.
+there. `--copies` makes a larger log of it.
 """
 
+import csv
 import datetime as dt
 import json
 import math
 import os
+import random
 import shutil
 import tempfile
 import time
@@ -36,6 +38,7 @@ from schema import names
 from schema.files import replace_text
 
 METRICS = ("recall_at_20", "ndcg_at_20")
+_KEPT = 0.8  # of a customer's events, those that another one like them has too
 
 
 class Run(NamedTuple):
@@ -90,6 +93,21 @@ def processor_seconds() -> float:
     return taken.user + taken.system + taken.children_user + taken.children_system
 
 
+def multiply(behaviors: Path, copies: int) -> None:
+    """Gives a log so many customers for each of its own: every further one has a random part of the first's events."""
+    drawn = random.Random(1)
+    for file in sorted(behaviors.glob("*/*.csv")):
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        with file.open("w", encoding="utf-8", newline="") as lines:
+            writer = csv.DictWriter(lines, list(rows[0]))
+            writer.writeheader()
+            for row in rows:
+                writer.writerow(row)
+                others = (f"{row[names.USER_ID]}-{n}" for n in range(1, copies) if drawn.random() < _KEPT)
+                writer.writerows({**row, names.USER_ID: other} for other in others)
+
+
 def arrive(config: Config, folders: dict[str, str], workspace: Path, fresh_every: int) -> Run:
     """Has the watcher run what is due, which is one day, or all days at first."""
     watch(
@@ -140,6 +158,7 @@ def told_steps(runs: dict[str, Run], console: Console) -> None:
 @click.option("--days", default=60, show_default=True, help="That arrive one by one.")
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]), help="First day of the log; without it, all.")
 @click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="First day that is not in it any more.")
+@click.option("--copies", default=1, type=click.IntRange(min=1), help="Customers for each of the log's.")
 @click.option("--anew-every", type=click.IntRange(min=1), help="Days; without it, only after the last.")
 @click.option("--fresh-every", default=0, show_default=True, help="As of `homefeed watch`.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keeps what is done, and goes on with it.")
@@ -149,6 +168,7 @@ def main(
     days: int,
     start: dt.datetime | None,
     until: dt.datetime | None,
+    copies: int,
     anew_every: int | None,
     fresh_every: int,
     folder: Path | None,
@@ -161,6 +181,7 @@ def main(
         shop = place / "retail"
         if not (shop / names.BEHAVIORS).exists():
             write_online_retail(str(shop), archive, start and start.date(), until and until.date())
+            multiply(shop / names.BEHAVIORS, copies)
         run_all(config, shop, days, anew_every or days, fresh_every, place, Console(width=110))
 
 

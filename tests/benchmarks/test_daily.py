@@ -1,8 +1,9 @@
 import math
+from collections import defaultdict
 
 import pytest
 
-from benchmarks.daily import Ledger, Run, cost_table, quality_table
+from benchmarks.daily import Ledger, Run, cost_table, multiply, quality_table
 
 
 def test_what_is_done_is_not_made_again(tmp_path):
@@ -48,3 +49,21 @@ def test_quality_is_that_of_the_same_day():
     after, _, mine, scratch, share = _cells(table)
     assert (after, mine, scratch) == (["2 days"] * 2, ["0.3000", "0.4000"], ["0.4000", "0.5000"])
     assert share == ["0.750", "0.800"]
+
+
+def test_further_customers_have_a_part_of_what_the_first_had(tmp_path):
+    file = tmp_path / "2011-01-01" / "behaviors.csv"
+    file.parent.mkdir()
+    rows = [f"u{n % 2},i{n}" for n in range(200)]
+    file.write_text("\n".join(["user_id,item_id", *rows]))
+    multiply(tmp_path, 1)
+    assert file.read_text().split() == ["user_id,item_id", *rows]
+    multiply(tmp_path, 3)
+    had = defaultdict(set)
+    for line in file.read_text().split()[1:]:
+        user, item = line.split(",")
+        had[user].add(item)
+    assert set(had) == {"u0", "u1", "u0-1", "u1-1", "u0-2", "u1-2"}
+    assert {f"u{n % 2},i{n}" for n in range(200)} == {f"{user},{item}" for user in ("u0", "u1") for item in had[user]}
+    for user in ("u0-1", "u0-2", "u1-1", "u1-2"):
+        assert had[user] < had[user[:2]] and 60 < len(had[user]) < 100
