@@ -181,7 +181,8 @@ def main(
         shop = place / "retail"
         if not (shop / names.BEHAVIORS).exists():
             write_online_retail(str(shop), archive, start and start.date(), until and until.date())
-            multiply(shop / names.BEHAVIORS, copies)
+            if copies > 1:
+                multiply(shop / names.BEHAVIORS, copies)
         run_all(config, shop, days, anew_every or days, fresh_every, place, Console(width=110))
 
 

@@ -52,9 +52,10 @@ def inspect_table(folder: str | Path, table: str) -> Table:
       InputError: names the file, what is wrong with it, and what to do.
     """
     where = str(folder).rstrip("/") if is_remote(str(folder)) else str(Path(folder))
-    if not folder_exists(where):
+    found = list_files(where)
+    if not found and not folder_exists(where):
         raise InputError(f"{where}: is not a folder; give the folder that holds the {table} files.")
-    files = [file for file in list_files(where) if file.path.endswith(FORMATS)]
+    files = [file for file in found if file.path.endswith(FORMATS)]
     if not files:
         raise InputError(f"{where}: holds no .csv or .parquet file; put the {table} files (or a folder a day) there.")
     below = [file.path.removeprefix(where).lstrip("/") for file in files]

@@ -127,7 +127,7 @@ AS_ALLOWED += ["env", f"PATH={Path(sys.executable).parent}{os.pathsep}{os.enviro
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="takes root and setpriv")
 def test_workers_who_see_the_shared_folder_alone_make_the_same(shop, tmp_path):
-    """Workspace and inputs are in a folder that the workers may not enter."""
+    """The workspace is in a folder that the workers may not enter."""
     shared, closed, ports = tmp_path / "shared", tmp_path / "closed", (free_port(), free_port())
     inputs = {table: str(shared / table) for table in shop.folders}
     for table, folder in shop.folders.items():
